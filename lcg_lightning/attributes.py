@@ -1,0 +1,129 @@
+"""What an attribute is, and how a set of them lies in label rows and in classifier outputs."""
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from lcg_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One attribute of an image.
+
+    Its label is a float: 0 or 1 for ``binary``, a class index for ``categorical``, a number in the attribute's
+    own unit within [low, high] for ``continuous``; NaN where it is not known.
+    """
+
+    name: str
+    kind: Literal["binary", "categorical", "continuous"] = "binary"
+    classes: tuple[str, ...] = ()
+    """Names of a categorical attribute's classes, in label order."""
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if self.kind == "categorical" and len(self.classes) < 2:
+            raise UserError(f"attribute {self.name}: a categorical attribute needs two or more classes")
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise UserError(f"attribute {self.name}: low {self.low} must be below high {self.high}")
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of its classifier head: one logit, one logit per class, or (mean, log variance)."""
+        return {"binary": 1, "categorical": len(self.classes), "continuous": 2}[self.kind]
+
+
+@dataclass(frozen=True)
+class AttributeSchema:
+    """An ordered set of attributes: the columns of a label row (A,) and the heads of a classifier (K,)."""
+
+    attributes: tuple[Attribute, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", tuple(self.attributes))
+        repeated = {n for n in self.names if self.names.count(n) > 1}
+        if repeated:
+            raise UserError(f"attribute {min(repeated)} is named twice; names must be unique")
+
+    def __len__(self) -> int:
+        return len(self.attributes)
+
+    def __iter__(self) -> Iterator[Attribute]:
+        return iter(self.attributes)
+
+    def __getitem__(self, name: str) -> Attribute:
+        return self.attributes[self.index(name)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in column order."""
+        return tuple(a.name for a in self.attributes)
+
+    @property
+    def num_outputs(self) -> int:
+        """Total width K of the classifier heads."""
+        return sum(a.num_outputs for a in self.attributes)
+
+    def index(self, name: str) -> int:
+        """Column of an attribute; upper and lower case are not told apart.
+
+        Raises:
+            UserError: no attribute has that name; the message names the nearest one.
+        """
+        folded = [n.casefold() for n in self.names]
+        if name.casefold() in folded:
+            return folded.index(name.casefold())
+        near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.0)
+        hint = f"; did you mean {self.names[folded.index(near[0])]}?" if near else ""
+        raise UserError(f"unknown attribute {name!r}{hint} (known: {', '.join(self.names)})")
+
+    def head(self, name: str) -> slice:
+        """Where the outputs of an attribute stand in a classifier's output row (K,)."""
+        i = self.index(name)
+        start = sum(a.num_outputs for a in self.attributes[:i])
+        return slice(start, start + self.attributes[i].num_outputs)
+
+    def unit(self, labels: Tensor) -> Tensor:
+        """Labels (..., A) with continuous columns mapped from [low, high] to [0, 1], the scale heads predict."""
+        low, span = self._affine(labels)
+        return (labels - low) / span
+
+    def natural(self, labels: Tensor) -> Tensor:
+        """The inverse of :meth:`unit`."""
+        low, span = self._affine(labels)
+        return labels * span + low
+
+    def _affine(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        continuous = [a.kind == "continuous" for a in self.attributes]
+        low = [a.low if c else 0.0 for a, c in zip(self.attributes, continuous, strict=True)]
+        span = [a.high - a.low if c else 1.0 for a, c in zip(self.attributes, continuous, strict=True)]
+        return like.new_tensor(low), like.new_tensor(span)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Label rows (B, A), in natural units, that classifier outputs (B, K) stand for."""
+        columns = []
+        for a in self.attributes:
+            out = outputs[:, self.head(a.name)]
+            if a.kind == "binary":
+                columns.append((out[:, 0] > 0).to(outputs.dtype))
+            elif a.kind == "categorical":
+                columns.append(out.argmax(1).to(outputs.dtype))
+            else:
+                columns.append(out[:, 0])
+        return self.natural(torch.stack(columns, 1))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain lists and dicts, as kept in stores and checkpoints."""
+        return [{**asdict(a), "classes": list(a.classes)} for a in self.attributes]
+
+    @classmethod
+    def from_json(cls, data: Sequence[dict[str, Any]]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(tuple(Attribute(**d) for d in data))

@@ -1,0 +1,131 @@
+"""Whitened latents with their labels, in batches, for training, testing and prediction."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+
+from lcg_lightning.data.sampler import UnpaddedSampler
+from lcg_lightning.data.store import LatentStore, whiten
+from lcg_lightning.errors import UserError
+
+
+class LatentBatch(TypedDict):
+    """One batch of a store's split."""
+
+    latents: Tensor
+    """(B, D) float32, whitened and flat."""
+    labels: Tensor
+    """(B, A) float32 in natural units, NaN where unknown."""
+    index: Tensor
+    """(B,) int64, row in the split: the same whatever the batch size and the number of processes."""
+
+
+class LatentLoader:
+    """Batches of one split by tensor indexing: no workers and no collation.
+
+    It is not a ``DataLoader``, so Lightning leaves its sampler alone; it still calls ``sampler.set_epoch``.
+    """
+
+    def __init__(
+        self,
+        store: LatentStore,
+        split: str,
+        sampler: DistributedSampler[int],
+        batch_size: int,
+        *,
+        full: bool = False,
+    ) -> None:
+        """Read ``split`` in ``sampler``'s order; ``full`` drops a last short batch after full ones."""
+        self.store = store
+        self.latents, self.labels, _ = store.split(split)
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.full = full and len(sampler) >= batch_size
+
+    def __len__(self) -> int:
+        batches = len(self.sampler) / self.batch_size
+        return math.floor(batches) if self.full else math.ceil(batches)
+
+    def __iter__(self) -> Iterator[LatentBatch]:
+        order = torch.tensor(list(self.sampler), dtype=torch.int64)
+        for index in torch.split(order, self.batch_size)[: len(self)]:
+            latents = whiten(self.latents[index], self.store.mean, self.store.std)
+            yield {"latents": latents, "labels": self.labels[index], "index": index}
+
+
+class LatentDataModule(LightningDataModule):
+    """The latents of a store, whitened by its train split.
+
+    Training rows are shuffled by (``seed``, epoch) alone, so a resumed run sees the order it would have seen.
+    Testing and predicting, and validating outside of fit, take each row exactly once over all processes.
+
+    Args:
+        store: folder of a latent store.
+        batch_size: rows in a batch, per process.
+        seed: of the order of the training rows.
+        predict_split: the split that ``predict`` reads.
+    """
+
+    def __init__(
+        self, store: str | Path, batch_size: int = 256, seed: int = 0, predict_split: str = "test"
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+        self.store = LatentStore.open(store)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.predict_split = predict_split
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than test rows
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one latent as the generator takes it."""
+        return self.store.latent_shape
+
+    @property
+    def latent_dim(self) -> int:
+        """Width D of the flat latents in a batch."""
+        return math.prod(self.store.latent_shape)
+
+    @property
+    def attributes(self) -> list[dict[str, Any]]:
+        """The label columns, as :meth:`AttributeSchema.to_json` writes them."""
+        return self.store.schema.to_json()
+
+    def train_dataloader(self) -> LatentLoader:
+        """Shuffled batches of train, all full unless train is smaller than one batch."""
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)  # which must see the same batches again
+        return self._loader("train", padded=True, shuffle=shuffle, full=True)
+
+    def val_dataloader(self) -> LatentLoader | list[LatentLoader]:
+        """Batches of val; none if the store has no such split and the run is a fit."""
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        if fitting and "val" not in self.store.sizes:
+            return []
+        return self._loader("val", padded=fitting)
+
+    def test_dataloader(self) -> LatentLoader:
+        """Batches of test."""
+        return self._loader("test", padded=False)
+
+    def predict_dataloader(self) -> LatentLoader:
+        """Batches of ``predict_split``."""
+        return self._loader(self.predict_split, padded=False)
+
+    def _loader(self, split: str, *, padded: bool, shuffle: bool = False, full: bool = False) -> LatentLoader:
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        rows = range(self.store.sizes.get(split, 0))
+        sampler: DistributedSampler[int] = (
+            DistributedSampler(rows, world, rank, shuffle=shuffle, seed=self.seed)  # type: ignore[arg-type]
+            if padded
+            else UnpaddedSampler(rows, world, rank)
+        )
+        return LatentLoader(self.store, split, sampler, self.batch_size, full=full)

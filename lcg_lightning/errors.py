@@ -1,0 +1,9 @@
+"""The error a user can cause."""
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong.
+
+    The message is one line that says what is wrong, where, and what to do about it; the command line prints
+    that line alone, without a traceback.
+    """

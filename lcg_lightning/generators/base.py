@@ -1,0 +1,78 @@
+"""The contract every generator keeps: a frozen module that maps latents to images."""
+
+import hashlib
+from functools import cached_property
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from lcg_lightning.errors import UserError
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Short hash of a network's weights: 16 hexadecimal digits of a sha256.
+
+    It covers the names, types, shapes and bytes of the state dict, so it does not depend on the device, and
+    two networks share it only if every weight is the same.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+class _Frozen(type):
+    """Builds an instance, then turns off gradients and training mode in all that its ``__init__`` made."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        module = super().__call__(*args, **kwargs)
+        return module.requires_grad_(False).eval()
+
+
+class Generator(nn.Module, metaclass=_Frozen):
+    """A pretrained network from latents to images, frozen.
+
+    Subclasses set ``latent_shape`` and ``image_size`` and write :meth:`decode`; :meth:`encode` and
+    :meth:`sample_latents` are theirs to add where the network can do it. Weights never ask for gradients and
+    the module stays in evaluation mode, also inside a LightningModule that trains; gradients still flow
+    through ``decode`` to the latents.
+    """
+
+    latent_shape: tuple[int, ...]
+    """Shape of one latent, e.g. (512,) for W and (18, 512) for W+."""
+    image_size: int
+    """Height and width of the images, in pixels."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, 3, image_size, image_size) in [-1, 1], float32, of latents (B, *latent_shape)."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents (B, *latent_shape), float32, of images (B, 3, image_size, image_size) in [-1, 1].
+
+        Raises:
+            UserError: this generator has no encoder.
+        """
+        self._cannot("encode images", "use one that has an encoder, or a store of latents it sampled itself")
+
+    def sample_latents(self, n: int, generator: torch.Generator) -> Tensor:
+        """Latents (n, *latent_shape), float32, drawn from the generator's own distribution.
+
+        Raises:
+            UserError: this generator has no distribution to draw from.
+        """
+        self._cannot("sample latents", "encode images with it instead")
+
+    def train(self, mode: bool = True) -> "Generator":
+        """Stays in evaluation mode, whatever the module around it does."""
+        return super().train(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """:func:`fingerprint` of the weights, taken when first asked for: load the weights before."""
+        return fingerprint(self)
+
+    def _cannot(self, what: str, instead: str) -> NoReturn:
+        raise UserError(f"this generator ({type(self).__name__}) cannot {what}; {instead}")

@@ -1,0 +1,102 @@
+"""Reads stylegan2-ada-pytorch network pickles without executing a byte of them.
+
+Such a pickle carries the Python source of its networks and asks the reader to run it. This reader keeps the recorded
+state instead: tensors and constructor arguments, nothing else. Any other global in the file is refused by name.
+"""
+
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lcg_lightning.errors import UserError
+from lcg_lightning.generators.stylegan2 import StyleGAN2
+
+NetworkState = dict[str, Any]
+"""What one persistent object recorded: its class name under ``class_name``, its ``__dict__`` under ``state``."""
+
+
+def _load_storage(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), weights_only=True)
+
+
+def _record(meta: NetworkState) -> NetworkState:
+    return {"class_name": meta["class_name"], "state": meta["state"]}
+
+
+def _allowed() -> dict[tuple[str, str], Callable[..., Any]]:
+    import numpy as np
+
+    allowed: dict[tuple[str, str], Callable[..., Any]] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): _record,
+        ("torch.storage", "_load_from_bytes"): _load_storage,
+        ("numpy", "dtype"): np.dtype,
+    }
+    for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"):
+        allowed["torch._utils", name] = getattr(torch._utils, name)
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        allowed[module, "scalar"] = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    return allowed
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _allowed()[module, name]
+        except KeyError:
+            raise UserError(f"refused to load {module}.{name}: not part of a StyleGAN2 network pickle") from None
+
+
+def read_pickle(path: Path) -> NetworkState:
+    """The recorded ``G_ema`` of a network pickle.
+
+    Raises:
+        UserError: the file holds any other global, is cut short, or has no G_ema.
+    """
+    try:
+        with path.open("rb") as file:
+            data = _Unpickler(file).load()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ValueError, IndexError, KeyError) as error:
+        raise UserError(f"{path}: not a readable network pickle ({error}); fetch it again") from None
+    if not (isinstance(data, dict) and isinstance(data.get("G_ema"), dict)):
+        raise UserError(f"{path}: no generator G_ema in it; give a stylegan2-ada-pytorch network-snapshot.pkl")
+    network: NetworkState = data["G_ema"]
+    return network
+
+
+def state_dict(network: NetworkState, prefix: str = "") -> dict[str, Tensor]:
+    """Flat state dict of a recorded module and its submodules."""
+    state, out = network["state"], {}
+    for kind in ("_parameters", "_buffers"):
+        out |= {prefix + k: v.detach() for k, v in state[kind].items() if v is not None}
+    for name, child in state["_modules"].items():
+        out |= state_dict(child, f"{prefix}{name}.")
+    return out
+
+
+def load_pickle(path: Path) -> StyleGAN2:
+    """A StyleGAN2 with the weights of a network pickle's G_ema."""
+    network = read_pickle(path)
+    arguments = network["state"]["_init_kwargs"]
+    synthesis, mapping = arguments.get("synthesis_kwargs", {}), arguments.get("mapping_kwargs", {})
+    model = StyleGAN2(
+        z_dim=arguments["z_dim"],
+        c_dim=arguments["c_dim"],
+        w_dim=arguments["w_dim"],
+        img_resolution=arguments["img_resolution"],
+        img_channels=arguments["img_channels"],
+        channel_base=synthesis.get("channel_base", 32768),
+        channel_max=synthesis.get("channel_max", 512),
+        mapping_layers=mapping.get("num_layers", 8),
+        mapping_lr_multiplier=mapping.get("lr_multiplier", 0.01),
+    )
+    model.load_state_dict(state_dict(network))
+    return model.eval()

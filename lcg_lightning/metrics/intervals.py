@@ -1,0 +1,112 @@
+"""95 % intervals of a metric, and the metric base that keeps one row of values per sample."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from lcg_lightning.errors import UserError
+
+_BLOCK = 2**22  # resampled entries held at once
+
+
+class Estimate(NamedTuple):
+    """A metric's value with its 95 % interval; the bounds are NaN where too few samples tell them."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(values: NDArray[np.float64], resamples: int = 1000, seed: int = 0) -> list[Estimate]:
+    """Mean over samples of each column, with the percentile bootstrap's interval (Efron, 1979).
+
+    All columns are resampled together, by a generator of its own, so the same rows give the same bounds.
+
+    Args:
+        values: (N, C) float64, N >= 1; NaN entries do not count, and every column has one that does.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        One estimate per column.
+
+    >>> bootstrap_mean(np.array([[1.0], [1.0], [np.nan]]))
+    [Estimate(value=1.0, low=1.0, high=1.0)]
+    """
+    counted = ~np.isnan(values)
+    filled = np.where(counted, values, 0.0)
+    n = len(values)
+    rng = np.random.default_rng(seed)
+    block = max(1, _BLOCK // n)
+    means = []
+    for start in range(0, resamples, block):
+        b = min(block, resamples - start)
+        draws = rng.integers(n, size=(b, n)) + n * np.arange(b)[:, None]
+        times = np.bincount(draws.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a resample may miss every row that counts
+            means.append((times @ filled) / (times @ counted))  # (b, C)
+    low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5], axis=0)
+    value = filled.sum(0) / counted.sum(0)
+    return [Estimate(*map(float, column)) for column in zip(value, low, high, strict=True)]
+
+
+def jackknife(value: float, left_out: list[float]) -> Estimate:
+    """Interval of a statistic from its values with one of G equal groups of samples left out (Tukey, 1958).
+
+    The variance is (G - 1) / G times the summed squares around the left-out values' mean, and the bounds are
+    Student's with G - 1 degrees of freedom. A bias that the statistic has at this sample size stays in it.
+
+    >>> jackknife(2.0, [2.0, 2.0, 2.0])
+    Estimate(value=2.0, low=2.0, high=2.0)
+    """
+    groups = len(left_out)
+    error = np.sqrt((groups - 1) * np.var(left_out))
+    half = float(stats.t.ppf(0.975, groups - 1) * error)
+    return Estimate(value, value - half, value + half)
+
+
+class PerSampleMetric(Metric):
+    """Keeps a row of ``width`` numbers per sample, gathered over all processes in global sample order.
+
+    Rows lie flat in a one-dimensional float64 state: the only shape that torchmetrics can gather from a
+    process that saw no sample.
+    """
+
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.set_dtype(torch.float64)
+        self.add_state("rows", [], dist_reduce_fx="cat")
+
+    def append(self, values: Tensor, indices: Tensor) -> None:
+        """Adds values (B, width), any float dtype, of the samples with global indices (B,)."""
+        columns = (indices.to(values.device, torch.float64)[:, None], values.to(torch.float64))
+        self.rows.append(torch.cat(columns, 1).flatten())
+
+    def gathered(self) -> NDArray[np.float64]:
+        """All rows (N, width), by rising sample index.
+
+        Raises:
+            UserError: there is no sample, or one was counted twice.
+        """
+        name = type(self).__name__
+        flat = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.empty(0)
+        rows = flat.reshape(-1, 1 + self.width)
+        if not len(rows):
+            raise UserError(f"{name}: no sample was evaluated; give the test split at least one")
+        rows = rows[np.argsort(rows[:, 0])]
+        twice = rows[1:][np.diff(rows[:, 0]) == 0]
+        if len(twice):
+            raise UserError(
+                f"{name}: sample {int(twice[0, 0])} was counted twice; use a sampler that does not pad"
+            )
+        return rows[:, 1:]

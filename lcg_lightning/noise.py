@@ -1,0 +1,37 @@
+"""Noise that belongs to the sample, whatever the batch, the rank or the number of processes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcg_lightning.errors import UserError
+
+
+def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, ...], draw: int = 0) -> Tensor:
+    """Standard normal noise, one independent stream for each (seed, index, draw).
+
+    Streams come from Philox, a counter-based generator (Salmon et al., SC 2011): seed and index make its key
+    and the draw a word of its counter, so streams cannot overlap.
+
+    Args:
+        seed: the run's seed, 0 or more.
+        indices: global sample index of every row, 0 or more.
+        shape: shape of one sample.
+        draw: which noise of the sample: 0 for the start, then one for each step that needs fresh noise.
+
+    Returns:
+        (B, *shape) float32 on the CPU; row b depends on (seed, indices[b], draw) and nothing else.
+
+    Raises:
+        UserError: the seed is negative or does not fit 64 bits.
+    """
+    if not 0 <= seed < 1 << 64:
+        raise UserError(f"seed {seed} must be 0 or more and below 2 ** 64")
+    rows = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+    out = np.empty((len(rows), *shape), np.float32)
+    for row, index in zip(out, rows, strict=True):
+        bits = np.random.Philox(key=(index << 64) | seed, counter=draw << 128)
+        np.random.Generator(bits).standard_normal(dtype=np.float32, out=row)
+    return torch.from_numpy(out)

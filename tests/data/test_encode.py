@@ -1,0 +1,141 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from lcg_lightning.data.encode import encode
+from lcg_lightning.data.store import SPLITS, LatentStore
+from lcg_lightning.errors import UserError
+from tests.data.encode_run import SIZE, FakeGenerator, annotated
+
+N = 23
+SCRIPT = Path(__file__).with_name("encode_run.py")
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = torch.randint(0, 256, (N, SIZE, SIZE, 3), generator=torch.Generator().manual_seed(1)).byte()
+    pixels[:, 0, 0, 0] = torch.arange(N)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image.numpy()).save(folder / f"{i:02d}.png")
+    return folder
+
+
+def run(images, out, **options):
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+    command = [sys.executable, SCRIPT, images, out, *flags]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+
+
+def encode_here(images, out, generator=None, **options):
+    options = {"batch_size": 4, "accelerator": "cpu"} | options
+    return encode(annotated(images), generator or FakeGenerator(), out, **options)
+
+
+def assert_same_store(a, b):
+    files = sorted(f.name for f in a.iterdir())
+    assert files == sorted(f.name for f in b.iterdir())
+    assert all((a / f).read_bytes() == (b / f).read_bytes() for f in files)
+
+
+def logged(log):
+    return sorted(int(line.split()[0]) for line in log.read_text().splitlines())
+
+
+def test_latents_stand_by_the_labels_and_ids_of_their_images(images, tmp_path):
+    generator = FakeGenerator()
+    store = LatentStore.open(encode_here(images, tmp_path / "store"), generator.fingerprint)
+    assert store.latent_shape == (2, 3)
+    assert sum(store.sizes.values()) == N
+    for name in store.sizes:
+        latents, labels, ids = store.split(name)
+        for latent, label, image in zip(latents, labels, ids, strict=True):
+            pixels = torch.tensor(list(Image.open(images / f"{image}.png").tobytes())).view(SIZE, SIZE, 3)
+            expected = generator.matrix.double()((pixels.permute(2, 0, 1).double() / 127.5 - 1).flatten())
+            torch.testing.assert_close(latent.flatten().double(), expected, rtol=1e-5, atol=1e-5)
+            assert label.item() == int(image) % 2
+            generator.matrix.float()
+
+
+def test_interrupted_run_goes_on_on_two_processes_and_encodes_each_image_once(images, tmp_path):
+    whole = encode_here(images, tmp_path / "whole")
+    log, out = tmp_path / "log", tmp_path / "store"
+    broken = run(images, out, log=log, fail_at=3)
+    assert broken.returncode != 0
+    assert "the encoder broke" in broken.stderr
+    assert not out.exists()
+    assert logged(log) == list(range(12))
+    resumed = run(images, out, log=log, devices=2)
+    assert resumed.returncode == 0, resumed.stderr
+    assert logged(log) == list(range(N))
+    assert len({line.split()[1] for line in log.read_text().splitlines()[12:]}) == 2
+    assert_same_store(whole, out)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_damaged_shard_and_replaced_image_are_encoded_again(images, tmp_path):
+    out, log = tmp_path / "store", tmp_path / "log"
+    with pytest.raises(RuntimeError, match="broke"):
+        encode_here(images, out, FakeGenerator(fail_at=3), shard_batches=1)
+    shards = {}
+    for shard in (tmp_path / "store.partial").glob("*.safetensors"):
+        from safetensors.torch import load_file
+
+        shards[load_file(shard)["rows"][0].item()] = shard
+    assert sorted(shards) == [0, 4, 8]
+    shards[4].write_bytes(shards[4].read_bytes()[:-8])
+    Image.open(images / "09.png").rotate(180).save(images / "09.png")
+    replaced = Image.open(images / "09.png")
+    replaced.putpixel((0, 0), (9, 0, 0))
+    replaced.save(images / "09.png")
+    encode_here(images, out, FakeGenerator(log), batch_size=3)
+    assert logged(log) == [4, 5, 6, 7, 9, *range(12, N)]
+    fresh, resumed = LatentStore.open(encode_here(images, tmp_path / "fresh")), LatentStore.open(out)
+    for name in SPLITS:
+        torch.testing.assert_close(resumed.split(name).latents, fresh.split(name).latents)
+
+
+def test_partial_folder_of_others_is_refused(images, tmp_path):
+    out = tmp_path / "store"
+    with pytest.raises(RuntimeError, match="broke"):
+        encode_here(images, out, FakeGenerator(fail_at=1))
+    with pytest.raises(UserError, match="other generator weights") as other_generator:
+        encode_here(images, out, FakeGenerator(seed=5))
+    (images / "00.png").unlink()
+    with pytest.raises(UserError, match="other image names") as other_images:
+        encode_here(images, out)
+    assert all("\n" not in str(error.value) for error in (other_generator, other_images))
+
+
+class NotANumber(FakeGenerator):
+    def encode(self, images):
+        latents = super().encode(images)
+        latents[2, 1, 1] = float("nan")
+        return latents
+
+
+def test_bad_input_is_one_line_and_finished_work_is_kept(images, tmp_path):
+    (images / "10.png").write_bytes((images / "10.png").read_bytes()[:60])
+    for workers in (0, 1):
+        with pytest.raises(
+            UserError, match=r"^\S*10\.png cannot be read as an image \([^\n]*\); replace the file$"
+        ):
+            encode_here(images, tmp_path / "store", num_workers=workers)
+    assert list((tmp_path / "store.partial").glob("*.safetensors"))
+    with pytest.raises(UserError, match=r"^the latent of 02 is not finite[^\n]*$"):
+        encode_here(images, tmp_path / "nan", NotANumber())
+    Image.new("RGB", (SIZE, SIZE + 1)).save(images / "00.png")
+    for resize in (False, True):
+        with pytest.raises(UserError, match=r"00\.png is 8x9 pixels, and the generator takes 8x8; [^\n]*$"):
+            encode_here(images, tmp_path / "size", resize=resize)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").touch()
+    with pytest.raises(UserError, match=r"full is there and not empty[^\n]*$"):
+        encode_here(images, tmp_path / "full")

@@ -1,0 +1,143 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.data.store import LatentStore, Split, hash_splits, unwhiten, whiten, write_store
+from lcg_lightning.errors import UserError
+
+SCHEMA = AttributeSchema(
+    (
+        Attribute("Smiling"),
+        Attribute("hair", "categorical", ("none", "short", "long")),
+        Attribute("yaw", "continuous", low=-90, high=90),
+    )
+)
+
+
+def split(n, start=0, shape=(2, 3)):
+    g = torch.Generator().manual_seed(start)
+    latents = torch.randn(n, *shape, generator=g) * torch.logspace(-3, 3, 3) + 100
+    latents[:, 0, 0] = 0.1
+    labels = torch.stack([torch.arange(n) % 2, torch.arange(n) % 3, torch.arange(n) / n - 45], 1)
+    labels[:1] = torch.nan
+    return Split(latents, labels, [str(i) for i in range(start, start + n)])
+
+
+@pytest.fixture
+def store(tmp_path):
+    splits = {"train": split(9000), "val": split(0, 9000), "test": split(7, 9000)}
+    return write_store(tmp_path / "store", splits, SCHEMA, "abc", {"images": "here"})
+
+
+def test_round_trip_and_whitening(store):
+    opened = LatentStore.open(store, "abc")
+    assert (opened.schema, opened.fingerprint, opened.source) == (SCHEMA, "abc", {"images": "here"})
+    assert opened.sizes == {"train": 9000, "test": 7}
+    for name, expected in (("train", split(9000)), ("test", split(7, 9000))):
+        got = opened.split(name)
+        torch.testing.assert_close(got.latents, expected.latents, rtol=0, atol=0)
+        torch.testing.assert_close(got.labels, expected.labels, rtol=0, atol=0, equal_nan=True)
+        assert got.ids == expected.ids
+    latents = opened.split("train").latents
+    z = whiten(latents.double(), opened.mean, opened.std)
+    assert z.shape == (9000, 6)
+    torch.testing.assert_close(z.mean(0), torch.zeros(6).double(), rtol=0, atol=1e-9)
+    spread = torch.tensor([0.0, 1, 1, 1, 1, 1]).double()  # the first dimension never varies
+    torch.testing.assert_close(z.std(0, correction=0), spread, rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        unwhiten(whiten(latents, opened.mean, opened.std), opened.mean, opened.std), latents
+    )
+
+
+def test_split_depends_on_the_id_alone_and_keeps_its_fractions():
+    ids = [f"{i:05d}" for i in range(20000)]
+    splits = hash_splits(ids, (0.7, 0.1, 0.2))
+    assert hash_splits(ids[::-1], (0.7, 0.1, 0.2)) == splits[::-1]
+    for name, fraction in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
+        assert splits.count(name) / 20000 == pytest.approx(
+            fraction, abs=4 * (fraction * (1 - fraction) / 20000) ** 0.5
+        )
+    with pytest.raises(UserError, match="sum to 1"):
+        hash_splits(ids, (0.7, 0.1, 0.1))
+
+
+def broken(**changes):
+    part = split(5)
+    for field, (where, value) in changes.items():
+        getattr(part, field)[where] = value
+    return part
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (broken(latents=((3, 1, 2), torch.nan)), split(2, 5), "latent of 3 is not finite"),
+        (broken(latents=((4, 0, 1), -torch.inf)), split(2, 5), "latent of 4 is not finite"),
+        (split(5), split(2, 5, shape=(1, 3)), r"test latents have shape \(2, 1, 3\), expected \(2, 2, 3\)"),
+        (split(5), split(2, 4), "id 4 stands in the store twice"),
+        (split(0), split(2, 4), "needs rows in train"),
+        (broken(labels=((2, 0), -1.0)), split(2, 5), "Smiling of 2 is -1, not a whole number in"),
+        (broken(labels=((2, 1), 1.5)), split(2, 5), "hair of 2 is 1.5, not a whole number in"),
+        (broken(labels=((1, 1), 3.0)), split(2, 5), "hair of 1 is 3, not a whole number in"),
+        (broken(labels=((4, 2), 90.5)), split(2, 5), r"yaw of 4 is 90.5, not a number in \[-90, 90\]"),
+        (Split(torch.zeros(2, 6), torch.zeros(2, 2), ["a", "b"]), split(0), r"labels have shape \(2, 2\)"),
+    ],
+)
+def test_bad_rows_are_refused_and_leave_nothing_behind(tmp_path, train, test, message):
+    with pytest.raises(UserError, match=message) as error:
+        write_store(tmp_path / "store", {"train": train, "test": test}, SCHEMA, "abc", {})
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def edit(path, **changes):
+    about = json.loads((path / "store.json").read_text())
+    (path / "store.json").write_text(json.dumps(about | changes))
+
+
+def other_latents(path):
+    save_file(
+        {"latents": torch.zeros(7, 6), "labels": torch.zeros(7, 3)}, path / "test.safetensors", {"ids": "[]"}
+    )
+
+
+def cut(path):
+    file = path / "test.safetensors"
+    file.write_bytes(file.read_bytes()[:-4])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "store.json").unlink(), "is not a latent store"),
+        (lambda path: (path / "store.json").write_text("{"), "store.json is damaged"),
+        (lambda path: (path / "store.json").write_text("{}"), "not a store of format 1"),
+        (lambda path: edit(path, mean=[1.0]), "store.json is damaged"),
+        (lambda path: edit(path, std=[0.0] * 6), "not finite and positive"),
+        (lambda path: edit(path, mean=[float("nan")] * 6), "not finite and positive"),
+        (lambda path: edit(path, schema=[{"name": "a"}]), "does not hold what store.json says"),
+        (lambda path: edit(path, latent_shape=[3, 2]), "does not hold what store.json says"),
+        (lambda path: (path / "test.safetensors").unlink(), "test.safetensors is damaged"),
+        (other_latents, "does not hold what store.json says"),
+        (cut, "test.safetensors is damaged"),
+    ],
+)
+def test_damaged_stores_are_refused(store, damage, message):
+    damage(store)
+    with pytest.raises(UserError, match=message) as error:
+        LatentStore.open(store)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_generator_missing_split_and_occupied_folder_are_refused(store):
+    with pytest.raises(UserError, match=r"latents of another generator \(abc, not def\)[^\n]*$"):
+        LatentStore.open(store, "def")
+    with pytest.raises(UserError, match=r"has no val split \(it has train, test\)$"):
+        LatentStore.open(store).split("val")
+    before = {file.name: file.read_bytes() for file in store.iterdir()}
+    with pytest.raises(UserError, match=r"is there and not empty[^\n]*$"):
+        write_store(store, {"train": split(5)}, SCHEMA, "def", {})
+    assert {file.name: file.read_bytes() for file in store.iterdir()} == before
