@@ -18,7 +18,7 @@ SCHEMA = AttributeSchema(
 W = torch.tensor([2.0, -1.0, 0.0, 0.0], dtype=torch.float64)
 V = torch.tensor([0.0, 0.1, 0.1, 0.0], dtype=torch.float64)
 NOISE = 0.05
-"""p(on | z) = sigmoid(W.z); size in unit scale is 0.5 + V.z + NOISE n; kind is the third of the line z_3 falls in."""
+"""p(on | z) = sigmoid(W.z); size in unit scale is 0.5 + V.z + NOISE n; kind: the third of the line of z_3."""
 MODE = torch.tensor([1.5, 1.5, 0.0, 0.0], dtype=torch.float64)
 MODES = (
     GaussianPrior(MODE, 0.25 * torch.eye(D, dtype=torch.float64)),
@@ -35,7 +35,7 @@ def write(path, n=2000, modes=False):
             z = 0.5 * z + MODE * (2.0 * torch.randint(2, (rows, 1), generator=g) - 1)
         on = torch.rand(rows, generator=g) < torch.sigmoid(z @ W)
         size = 10 + 10 * (0.5 + z @ V + NOISE * torch.randn(rows, generator=g)).clamp(0, 1)
-        labels = torch.stack([on.double(), size, torch.bucketize(z[:, 3], torch.tensor([-0.43, 0.43]))], 1)
+        labels = torch.stack([on.double(), size, (z[:, 3] > -0.43).double() + (z[:, 3] > 0.43)], 1)
         labels[torch.rand(rows, 3, generator=g) < 0.1] = torch.nan
         return Split(z.float(), labels.float(), [f"{name}{i}" for i in range(rows)])
 

@@ -33,6 +33,8 @@ class LatentLoader:
     It is not a ``DataLoader``, so Lightning leaves its sampler alone; it still calls ``sampler.set_epoch``.
     """
 
+    batch_sampler = None  # Lightning asks for it beside ``sampler``
+
     def __init__(
         self,
         store: LatentStore,

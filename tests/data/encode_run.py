@@ -1,7 +1,7 @@
-"""Encodes numbered images with a generator that logs each one; run as a script, also under DDP."""
+"""Encodes numbered images with a generator that logs each one, as a script on two processes."""
 
-import argparse
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -50,16 +50,7 @@ def annotated(folder: Path) -> AnnotatedImages:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("images", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--log", type=Path)
-    parser.add_argument("--fail_at", type=int, default=-1)
-    parser.add_argument("--devices", type=int, default=1)
-    args = parser.parse_args()
     torch.set_num_threads(1)
-    generator = FakeGenerator(args.log, args.fail_at)
-    images = annotated(args.images)
-    encode(
-        images, generator, args.out, batch_size=4, shard_batches=2, accelerator="cpu", devices=args.devices
-    )
+    folder, out, log = map(Path, sys.argv[1:])
+    options = {"batch_size": 4, "shard_batches": 2, "accelerator": "cpu", "devices": 2}
+    encode(annotated(folder), FakeGenerator(log), out, **options)

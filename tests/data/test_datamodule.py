@@ -71,7 +71,7 @@ def test_resumed_run_sees_the_order_it_would_have_seen(store, tmp_path):
 def test_two_processes_share_the_rows(store, tmp_path):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
     command = [sys.executable, SCRIPT, store, tmp_path]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     for stage in ("val", "test", "predict"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from lcg_lightning.data.encode import encode
 from lcg_lightning.data.store import SPLITS, LatentStore
@@ -25,13 +26,6 @@ def images(tmp_path):
     for i, image in enumerate(pixels):
         Image.fromarray(image.numpy()).save(folder / f"{i:02d}.png")
     return folder
-
-
-def run(images, out, **options):
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    command = [sys.executable, SCRIPT, images, out, *flags]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
 
 def encode_here(images, out, generator=None, **options):
@@ -67,12 +61,13 @@ def test_latents_stand_by_the_labels_and_ids_of_their_images(images, tmp_path):
 def test_interrupted_run_goes_on_on_two_processes_and_encodes_each_image_once(images, tmp_path):
     whole = encode_here(images, tmp_path / "whole")
     log, out = tmp_path / "log", tmp_path / "store"
-    broken = run(images, out, log=log, fail_at=3)
-    assert broken.returncode != 0
-    assert "the encoder broke" in broken.stderr
+    with pytest.raises(RuntimeError, match="the encoder broke"):
+        encode_here(images, out, FakeGenerator(log, fail_at=3), shard_batches=2)
     assert not out.exists()
-    assert logged(log) == list(range(12))
-    resumed = run(images, out, log=log, devices=2)
+    assert logged(log) == list(range(12))  # three batches of four
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+    command = [sys.executable, SCRIPT, images, out, log]
+    resumed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
     assert resumed.returncode == 0, resumed.stderr
     assert logged(log) == list(range(N))
     assert len({line.split()[1] for line in log.read_text().splitlines()[12:]}) == 2
@@ -86,8 +81,6 @@ def test_damaged_shard_and_replaced_image_are_encoded_again(images, tmp_path):
         encode_here(images, out, FakeGenerator(fail_at=3), shard_batches=1)
     shards = {}
     for shard in (tmp_path / "store.partial").glob("*.safetensors"):
-        from safetensors.torch import load_file
-
         shards[load_file(shard)["rows"][0].item()] = shard
     assert sorted(shards) == [0, 4, 8]
     shards[4].write_bytes(shards[4].read_bytes()[:-8])

@@ -1,0 +1,239 @@
+"""The evaluation module: one method on one task, judged by images, as ``lcg test`` runs it."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from lcg_lightning import figures
+from lcg_lightning.conditions import conjunction
+from lcg_lightning.data.celebahq import ImageFiles, find_images
+from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
+from lcg_lightning.data.store import refuse_occupied, unwhiten
+from lcg_lightning.errors import UserError
+from lcg_lightning.generators.zoo import load_attribute_judge, load_generator, load_identity_network
+from lcg_lightning.logs import log_picture, log_table
+from lcg_lightning.methods.base import Method
+from lcg_lightning.metrics import AttributeAccuracy, Estimate, FrechetDistance, IdentityCosine, UntouchedDrift
+from lcg_lightning.metrics.features import FeatureExtractor, load_inception
+from lcg_lightning.noise import sample_noise
+from lcg_lightning.records import Record, collect_versions, git_commit, write
+from lcg_lightning.tasks import Task, caption, merge
+
+SHOWN = 24
+"""Samples in the picture beside a record; a third of it for strips of edits."""
+
+
+class Evaluation(LightningModule):
+    """Measures a method on a task and writes ``record.json`` and a picture into ``out``.
+
+    Sample i asks for what the task makes of row i of the test split (modulo its length) and starts from noise that
+    belongs to i, so figures do not depend on the batch size or the number of processes.
+
+    Accuracy is the attribute judge's on the decoded images. Identity is the cosine between identity embeddings of
+    the decoded source and of the decoded edit. The Fréchet distance, for tasks whose targets follow the data,
+    compares with the test split: its image files where ``images`` is given, else its decoded latents.
+
+    Args:
+        task: what is asked.
+        method: what answers; null decodes the rows' own latents, the reference row "real".
+        out: folder for the record and the picture; must be new or empty.
+        n: samples; by default one for each row of the test split.
+        seed: of the samples' noise.
+        generator: name of a generator, with its judges, in the zoo.
+        images: folder that holds the image files of the test split.
+        features: what the Fréchet distance compares: the zoo's identity network, or Inception.
+        inception: weights file for ``features: inception``; clean-fid's own place by default.
+        label: name of the method in tables; the method's own by default.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        method: Method | None = None,
+        out: Path = Path("runs/evaluation"),
+        n: int | None = None,
+        seed: int = 0,
+        generator: str = "synthfaces",
+        images: Path | None = None,
+        features: Literal["zoo", "inception"] = "zoo",
+        inception: Path | None = None,
+        label: str | None = None,
+    ) -> None:
+        super().__init__()
+        if n is not None and n < 2:
+            raise UserError(f"evaluation: n is {n}; ask for two or more samples")
+        self.task, self.method, self.out, self.n, self.seed = task, method, Path(out), n, seed
+        self.images_folder = images
+        self.label = label or (method.name if method else "real")
+        self.generator = load_generator(generator)
+        self.judge = load_attribute_judge(generator)
+        self.identity = load_identity_network(generator)
+        self.features: FeatureExtractor = (
+            load_inception(inception) if features == "inception" else self.identity
+        )
+
+    def setup(self, stage: str) -> None:
+        """Checks the pieces against each other and prepares the method."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, LatentDataModule):
+            raise UserError("evaluation: data must be a LatentDataModule; set data.class_path")
+        self.store = data.store
+        if self.store.fingerprint != self.generator.fingerprint:
+            raise UserError(
+                f"{self.store.path} holds latents of another generator ({self.store.fingerprint}, not "
+                f"{self.generator.fingerprint}); name that generator, or encode the images again with this one"
+            )
+        if self.judge.schema != self.store.schema:
+            raise UserError(
+                f"{self.store.path} has attributes {', '.join(self.store.schema.names)}, the judge "
+                f"{', '.join(self.judge.schema.names)}; encode with the judge's attributes"
+            )
+        if self.trainer.is_global_zero:
+            refuse_occupied(self.out)
+        self.rows = self.store.sizes.get("test", 0)
+        self.total = self.rows if self.n is None else self.n
+        if not self.rows:
+            raise UserError(f"{self.store.path} has no test split; encode one")
+        self.paths: list[Path] = []
+        if self.images_folder is not None:
+            found = find_images(self.images_folder)
+            ids = self.store.split("test").ids
+            if missing := [i for i in ids if i not in found]:
+                raise UserError(f"{self.images_folder}: no image for {missing[0]} and {len(missing) - 1} more test rows")
+            self.paths = [found[i] for i in ids]
+        if self.method:
+            self.method.prepare(self.store)
+            self.method.to(self.device).eval().requires_grad_(False)
+        schema = self.store.schema
+        self.accuracy, self.drift = AttributeAccuracy(schema), UntouchedDrift(schema)
+        self.fid = FrechetDistance(self.features.num_features)
+        self.cosines = nn.ModuleList()
+        self.seconds = 0.0
+        self.shown: list[tuple[int, Tensor, list[str]]] = []
+
+    def on_test_start(self) -> None:
+        """Moves what :meth:`setup` made to the device."""
+        self.to(self.device)
+
+    def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        """Generates or edits, decodes and judges the samples of a batch of rows."""
+        for start in range(0, self.total, self.rows):
+            index = batch["index"] + start
+            keep = index < self.total
+            if not keep.any():
+                return
+            self._judge(batch["latents"][keep], batch["labels"][keep], index[keep])
+            if start == 0 and self.task.matches_data:
+                real = self._real(batch["latents"], batch["index"])
+                self.fid.update(self.features(real), batch["index"], real=True)
+
+    def _judge(self, rows: Tensor, labels: Tensor, index: Tensor) -> None:
+        schema = self.store.schema
+        steps = self.task.steps(labels, index, schema)
+        asked = merge(steps)
+        begin = time.perf_counter()
+        results = self._answer(rows, steps, index)
+        self.seconds += time.perf_counter() - begin
+        images = [self._decode(z) for z in results]
+        outputs = self.judge(images[-1])
+        self.accuracy.update(schema.predict(outputs), asked, index)
+        if self.task.matches_data:
+            self.fid.update(self.features(images[-1]), index, real=False)
+        strip, words = [images[-1]], [[caption(row, schema)] for row in asked]
+        if self.task.edits:
+            source = self._decode(rows)
+            self.drift.update(self.judge(source), outputs, asked, index)
+            who = self.identity.embed(source)
+            for k, image in enumerate(images):
+                if len(self.cosines) <= k:
+                    self.cosines.append(IdentityCosine().to(self.device))
+                self.cosines[k].update(who, self.identity.embed(image), index)
+            strip = [source, *images]
+            words = [["source", *(caption(step[b], schema) for step in steps)] for b in range(len(rows))]
+        for b in (index < SHOWN).nonzero()[:, 0].tolist():
+            self.shown.append((int(index[b]), torch.stack([s[b] for s in strip]).cpu(), words[b]))
+
+    def _answer(self, rows: Tensor, steps: list[Tensor], index: Tensor) -> list[Tensor]:
+        if self.method is None:
+            return [rows] * len(steps)
+
+        def noise(draw: int) -> Tensor:
+            return sample_noise(self.seed, index.cpu(), rows.shape[1:], draw).to(rows)
+
+        conditions = [conjunction(step, self.store.schema) for step in steps]
+        if self.task.edits:
+            return self.method.edit(rows, conditions, noise)
+        return [self.method.generate(conditions[0], noise)]
+
+    def _decode(self, z: Tensor) -> Tensor:
+        return self.generator.decode(unwhiten(z, self.store.mean, self.store.std).view(-1, *self.store.latent_shape))
+
+    def _real(self, rows: Tensor, index: Tensor) -> Tensor:
+        if not self.paths:
+            return self._decode(rows)
+        files = ImageFiles([self.paths[i] for i in index.tolist()], self.generator.image_size)
+        return torch.stack([files[i] for i in range(len(files))]).to(rows)
+
+    def on_test_epoch_end(self) -> None:
+        """Computes the metrics on every process; the first writes the record and the picture."""
+        metrics = self._metrics()
+        for name, estimate in metrics.items():
+            self.log(name, estimate.value, rank_zero_only=True)
+        seconds = self.trainer.strategy.reduce(torch.tensor(self.seconds, device=self.device), reduce_op="max")
+        shown = _gather(self.shown)
+        if not self.trainer.is_global_zero:
+            return
+        with_fid = "fid" in metrics
+        record = Record(
+            task=self.task.name,
+            method=self.label,
+            config=(self.method.config if self.method else {}) | {"task": self.task.config},
+            store_fingerprint=self.store.fingerprint,
+            generator_fingerprint=self.generator.fingerprint,
+            features=self.features.name if with_fid else None,
+            features_fingerprint=self.features.fingerprint if with_fid else None,
+            n=self.total,
+            seed=self.seed,
+            sampler=self.method.sampler if self.method else "none",
+            nfe=self.method.nfe if self.method else 0.0,
+            seconds=float(seconds),
+            versions=collect_versions(),
+            commit=git_commit(),
+            metrics=metrics,
+        )
+        write(record, self.out / "record.json")
+        picture = self.out / "samples.png"
+        if self.task.edits:
+            figures.strips([(images, words) for _, images, words in shown[: SHOWN // 3]], picture)
+        else:
+            captions = [words[0] for _, _, words in shown]
+            figures.grid(torch.cat([images for _, images, _ in shown]), captions, 8, picture)
+        for logger in self.loggers:
+            log_table(logger, "record", [[k, v.value, v.low, v.high] for k, v in metrics.items()])
+            log_picture(logger, "samples", picture)
+
+    def _metrics(self) -> dict[str, Estimate]:
+        found: dict[str, Estimate] = dict(self.accuracy.compute())
+        if self.task.matches_data:
+            found["fid"] = self.fid.compute()
+        if self.task.edits:
+            for k, cosine in enumerate(self.cosines):
+                found[f"id/step{k + 1}"] = cosine.compute()  # type: ignore[operator]
+            found["id"] = found[f"id/step{len(self.cosines)}"]
+            found["drift"] = self.drift.compute()
+        return found
+
+
+def _gather(shown: list[tuple[int, Tensor, list[str]]]) -> Sequence[tuple[int, Tensor, list[str]]]:
+    """The shown samples of all processes, in the order of their indices."""
+    if dist.is_available() and dist.is_initialized():
+        parts: list[list[tuple[int, Tensor, list[str]]] | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, shown)
+        shown = [item for part in parts for item in part or []]
+    return sorted(shown, key=lambda item: item[0])

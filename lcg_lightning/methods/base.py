@@ -1,0 +1,90 @@
+"""What a method is: the one interface through which LCG and every baseline are judged."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lcg_lightning.classifier import LatentClassifier
+from lcg_lightning.conditions import Condition
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.errors import UserError
+from lcg_lightning.prior import LatentPrior
+
+Noise = Callable[[int], Tensor]
+"""Draw number -> standard normal noise (B, D) of the samples of a batch; draw 0 is the start of sampling."""
+
+
+class Method(nn.Module):
+    """Turns conditions into whitened latents (B, D).
+
+    Subclasses keep their plain constructor arguments in ``config``, which goes into the record, and load what they
+    need in :meth:`prepare`, which is called once, with the store, before anything else.
+    """
+
+    name: str
+    sampler: str = "none"
+    nfe: float = 0.0
+    """Function evaluations of a network for one sample, or for one step of an edit."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = {k: str(v) if isinstance(v, Path) else v for k, v in config.items()}
+
+    def prepare(self, store: LatentStore) -> None:
+        """Loads or fits what the method needs and checks it against the store."""
+        raise NotImplementedError
+
+    def generate(self, condition: Condition, noise: Noise) -> Tensor:
+        """Latents (B, D) that satisfy a condition, one for each row of noise."""
+        raise UserError(f"method {self.name} cannot generate; use it on an editing task")
+
+    def edit(self, source: Tensor, conditions: Sequence[Condition], noise: Noise) -> list[Tensor]:
+        """Edits latents (B, D) by one condition after another; the latents (B, D) after each of them."""
+        raise UserError(f"method {self.name} cannot edit; use it on a generation task")
+
+
+def load_prior(path: Path, store: LatentStore) -> LatentPrior:
+    """A trained prior, checked against the store it is to work on.
+
+    Raises:
+        UserError: the file is no prior checkpoint, or one for latents of another size.
+    """
+    prior = _load(LatentPrior, path)
+    _check_width(path, int(prior.hparams["latent_dim"]), store)
+    return prior
+
+
+def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
+    """A trained classifier, checked against the store it is to work on.
+
+    Raises:
+        UserError: the file is no classifier checkpoint, or one of another schema or latent size.
+    """
+    classifier = _load(LatentClassifier, path)
+    _check_width(path, int(classifier.hparams["latent_dim"]), store)
+    if classifier.schema != store.schema:
+        raise UserError(
+            f"{path}: trained on attributes {', '.join(classifier.schema.names)}, but the store {store.path} has "
+            f"{', '.join(store.schema.names)} (or other ranges); train the classifier on this store"
+        )
+    return classifier
+
+
+def _load(kind: Any, path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; give the file that `lcg fit` wrote")
+    try:
+        module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: not a {kind.__name__} checkpoint ({line}); give the one `lcg fit` wrote") from error
+    return module.eval().requires_grad_(False)
+
+
+def _check_width(path: Path, width: int, store: LatentStore) -> None:
+    wanted = torch.Size(store.latent_shape).numel()
+    if width != wanted:
+        raise UserError(f"{path}: made for latents of {width} numbers, but the store {store.path} has {wanted}")

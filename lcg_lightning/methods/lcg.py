@@ -1,0 +1,142 @@
+"""Latent classifier guidance, and its prior alone: the method this package is about, and its floor."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from lcg_lightning.conditions import And, Condition
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.diffusion import EpsModel, Grid, logsnr_grid
+from lcg_lightning.errors import UserError
+from lcg_lightning.guidance import Source, guide
+from lcg_lightning.methods.base import Method, Noise, load_classifier, load_prior
+from lcg_lightning.samplers import SAMPLERS, evaluations
+
+SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "heun"]
+
+
+def draw(sampler: SamplerName, eps: EpsModel, grid: Grid, noise: Noise) -> Tensor:
+    """Latents (B, D) sampled from noise draw 0; a stochastic sampler takes draws 1, 2, ... as it goes."""
+    fresh = {"noise": lambda i: noise(i + 1)} if sampler == "ddpm" else {}
+    return SAMPLERS[sampler](eps, noise(0), grid, **fresh)
+
+
+class Unguided(Method):
+    """Samples of the prior that know nothing of the condition.
+
+    Args:
+        prior: checkpoint of a ``LatentPrior``.
+        sampler: name of the sampler.
+        steps: its steps, on a grid even in log-SNR.
+    """
+
+    name = "unguided"
+
+    def __init__(self, prior: Path, sampler: SamplerName = "dpmpp_2m", steps: int = 20) -> None:
+        super().__init__(prior=prior, sampler=sampler, steps=steps)
+        self.prior_path, self.sampler, self.steps = prior, sampler, steps
+
+    def prepare(self, store: LatentStore) -> None:
+        """Loads the prior."""
+        self.prior = load_prior(self.prior_path, store)
+        self.schema = store.schema
+        self.grid = logsnr_grid(self.prior.schedule, self.steps)
+        self.nfe = evaluations(self.sampler, self.grid)
+
+    def generate(self, condition: Condition, noise: Noise) -> Tensor:
+        """Latents (B, D) of the prior."""
+        eps = guide(self.prior, None, None, self.schema, self.prior.schedule, self.grid)
+        return draw(self.sampler, eps, self.grid, noise)
+
+
+class LatentClassifierGuidance(Method):
+    """LCG (arXiv 2304.12536): the prior's score plus the gradient of one log-probability.
+
+    Editing adds the source term of :class:`~lcg_lightning.guidance.Source` in its observation form. Sampling is
+    deterministic there and starts from the centre of the noised source and not from a draw, so that what the
+    condition does not ask for stays; conditions met once stay in the tree.
+
+    Args:
+        prior: checkpoint of a ``LatentPrior``.
+        classifier: checkpoint of a ``LatentClassifier``.
+        scale: guidance scale of generation, the exponent of p(c | z_0).
+        edit_scale: guidance scale of editing.
+        tau: how far an edit may go from its source, in standard deviations of whitened latents.
+        sampler: name of the sampler.
+        steps: its steps, on a grid even in log-SNR.
+        interval: fraction of the time range in which the classifier guides.
+    """
+
+    name = "lcg"
+
+    def __init__(
+        self,
+        prior: Path,
+        classifier: Path,
+        scale: float = 2.0,
+        edit_scale: float = 4.0,
+        tau: float = 0.5,
+        sampler: SamplerName = "dpmpp_2m",
+        steps: int = 20,
+        interval: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(
+            prior=prior,
+            classifier=classifier,
+            scale=scale,
+            edit_scale=edit_scale,
+            tau=tau,
+            sampler=sampler,
+            steps=steps,
+            interval=list(interval),
+        )
+        self.prior_path, self.classifier_path = prior, classifier
+        self.scale, self.edit_scale, self.tau = scale, edit_scale, tau
+        self.sampler, self.steps, self.interval = sampler, steps, interval
+
+    def prepare(self, store: LatentStore) -> None:
+        """Loads prior and classifier."""
+        self.prior = load_prior(self.prior_path, store)
+        self.classifier = load_classifier(self.classifier_path, store)
+        for key in ("schedule", "num_steps"):
+            a, b = self.prior.hparams[key], self.classifier.hparams[key]
+            if a != b:
+                raise UserError(
+                    f"{self.classifier_path}: trained with {key} {b}, but the prior {self.prior_path} with {a}; "
+                    "train both with the same"
+                )
+        self.schema = store.schema
+        self.grid = logsnr_grid(self.prior.schedule, self.steps)
+        self.nfe = evaluations(self.sampler, self.grid)
+
+    def _eps(self, condition: Condition, scale: float, source: Source | None = None) -> EpsModel:
+        return guide(
+            self.prior,
+            self.classifier,
+            condition,
+            self.schema,
+            self.prior.schedule,
+            self.grid,
+            scale=scale,
+            interval=self.interval,
+            source=source,
+        )
+
+    def generate(self, condition: Condition, noise: Noise) -> Tensor:
+        """Latents (B, D) sampled from the prior under the condition."""
+        return draw(self.sampler, self._eps(condition, self.scale), self.grid, noise)
+
+    def edit(self, source: Tensor, conditions: Sequence[Condition], noise: Noise) -> list[Tensor]:
+        """Latents (B, D) after each edit; the source of a step is the result of the last one."""
+        if self.sampler == "ddpm":
+            raise UserError("method lcg: editing is deterministic; use the sampler ddim, dpmpp_2m or heun")
+        results = []
+        for k in range(len(conditions)):
+            eps = self._eps(And(tuple(conditions[: k + 1])), self.edit_scale, Source(source, tau=self.tau))
+            start = math.sqrt(self.grid.alpha_bar[0]) * source
+            source = SAMPLERS[self.sampler](eps, start, self.grid)
+            results.append(source)
+        return results

@@ -1,0 +1,146 @@
+"""What is asked of a method: targets for every sample, drawn from the labels of held-out rows."""
+
+from abc import ABC, abstractmethod
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.conditions import parse, targets
+from lcg_lightning.errors import UserError
+
+
+class Task(ABC):
+    """A question put to a method, the same for every method.
+
+    Sample i belongs to row i of the store's test split; its targets depend on nothing but i and that row.
+    """
+
+    name: str
+    edits = False
+    """Whether the method edits the row's own latent, or generates from noise."""
+    matches_data = False
+    """Whether a perfect method's images follow the data, so that a Fréchet distance says something."""
+
+    def __init__(self, **config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
+        """Targets of each step, one step for generation.
+
+        Args:
+            labels: label rows (B, A) of the samples, natural units.
+            index: global sample indices (B,).
+            schema: the attributes.
+
+        Returns:
+            One (B, A) tensor a step, natural units, NaN = not asked.
+        """
+
+
+class Conditional(Task):
+    """Asks each sample for some attributes of its row: targets follow the empirical joint of the labels.
+
+    Args:
+        ask: how many attributes at once; sample i asks for the i-th subset of that size, in turn.
+        attributes: the attributes to choose from; all by default.
+    """
+
+    matches_data = True
+
+    def __init__(self, ask: int = 1, attributes: list[str] | None = None) -> None:
+        super().__init__(ask=ask, attributes=attributes)
+        self.ask, self.attributes = ask, attributes
+        self.name = f"conditional-{ask}"
+
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
+        """One step: the row's labels where they are asked for."""
+        columns = [schema.index(name) for name in self.attributes or schema.names]
+        if not 1 <= self.ask <= len(columns):
+            raise UserError(f"task {self.name}: it asks for {self.ask} of {len(columns)} attributes")
+        subsets = torch.zeros(0, len(schema), dtype=torch.bool)
+        for subset in combinations(columns, self.ask):
+            row = torch.zeros(1, len(schema), dtype=torch.bool)
+            row[0, list(subset)] = True
+            subsets = torch.cat([subsets, row])
+        asked = subsets[index.cpu() % len(subsets)].to(labels.device)
+        return [labels.masked_fill(~asked, torch.nan)]
+
+
+class ZeroShot(Task):
+    """Asks for combinations that no training row shows; sample i asks for the i-th of them, in turn.
+
+    Args:
+        conditions: conjunctions, such as "Beard & Hat & Smiling".
+    """
+
+    name = "zero-shot"
+
+    def __init__(self, conditions: list[str]) -> None:
+        super().__init__(conditions=conditions)
+        if not conditions:
+            raise UserError("task zero-shot: no conditions; give at least one")
+        self.conditions = conditions
+
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
+        """One step: the combination of the sample's turn."""
+        rows = torch.cat([targets(parse(text, schema), schema, 1) for text in self.conditions])
+        return [rows[index.cpu() % len(rows)].to(labels)]
+
+
+class Editing(Task):
+    """Edits each held-out row, one attribute after another, to the opposite of what its label says.
+
+    A binary attribute is flipped. A continuous one is mirrored about the middle of its range.
+
+    Args:
+        attributes: binary or continuous ones, in the order of the edits.
+    """
+
+    name = "editing"
+    edits = True
+
+    def __init__(self, attributes: list[str]) -> None:
+        super().__init__(attributes=attributes)
+        if not attributes:
+            raise UserError("task editing: no attributes; give at least one")
+        self.attributes = attributes
+
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
+        """One step an attribute."""
+        out = []
+        for name in self.attributes:
+            attribute, column = schema[name], schema.index(name)
+            if attribute.kind == "categorical":
+                raise UserError(f"task editing: {name} is categorical, it has no opposite; leave it out")
+            low, high = (0.0, 1.0) if attribute.kind == "binary" else (attribute.low, attribute.high)
+            row = torch.full_like(labels, torch.nan)
+            row[:, column] = low + high - labels[:, column]
+            out.append(row)
+        return out
+
+
+def merge(steps: list[Tensor]) -> Tensor:
+    """All that was asked up to the last step (B, A); a later target replaces an earlier one."""
+    out = steps[0]
+    for step in steps[1:]:
+        out = torch.where(step.isnan(), out, step)
+    return out
+
+
+def caption(target: Tensor, schema: AttributeSchema) -> str:
+    """Short text of one target row (A,), such as "Smiling, no Hat, Age 44"."""
+    words = []
+    for value, attribute in zip(target.tolist(), schema, strict=True):
+        if value != value:
+            continue
+        if attribute.kind == "binary":
+            words.append(attribute.name if value else f"no {attribute.name}")
+        elif attribute.kind == "categorical":
+            words.append(attribute.classes[int(value)])
+        else:
+            words.append(f"{attribute.name} {value:.3g}")
+    return ", ".join(words)
