@@ -113,7 +113,8 @@ class Evaluation(LightningModule):
         schema = self.store.schema
         self.accuracy, self.drift = AttributeAccuracy(schema), UntouchedDrift(schema)
         self.fid = FrechetDistance(self.features.num_features)
-        self.cosines = nn.ModuleList()
+        steps = self.task.steps(self.store.split("test").labels[:1], torch.zeros(1, dtype=torch.int64), schema)
+        self.cosines = nn.ModuleList(IdentityCosine() for _ in steps)
         self.seconds = 0.0
         self.shown: list[tuple[int, Tensor, list[str]]] = []
 
@@ -150,10 +151,8 @@ class Evaluation(LightningModule):
             source = self._decode(rows)
             self.drift.update(self.judge(source), outputs, asked, index)
             who = self.identity.embed(source)
-            for k, image in enumerate(images):
-                if len(self.cosines) <= k:
-                    self.cosines.append(IdentityCosine().to(self.device))
-                self.cosines[k].update(who, self.identity.embed(image), index)
+            for cosine, image in zip(self.cosines, images, strict=True):
+                cosine.update(who, self.identity.embed(image), index)  # type: ignore[operator]
             strip = [source, *images]
             words = [["source", *(caption(step[b], schema) for step in steps)] for b in range(len(rows))]
         for b in (index < SHOWN).nonzero()[:, 0].tolist():
@@ -168,7 +167,7 @@ class Evaluation(LightningModule):
 
         conditions = [conjunction(step, self.store.schema) for step in steps]
         if self.task.edits:
-            return self.method.edit(rows, conditions, noise)
+            return self.method.edit(rows, conditions)
         return [self.method.generate(conditions[0], noise)]
 
     def _decode(self, z: Tensor) -> Tensor:

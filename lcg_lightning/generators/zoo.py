@@ -88,7 +88,7 @@ def load_generator(name: str = "synthfaces") -> StyleGAN2Generator:
     Raises:
         UserError: no such name.
     """
-    state, config = _read(f"{name}-generator")
+    state, config = read(f"{name}-generator")
     network = StyleGAN2(**config["network"])
     encoder = ConvNet(**config["encoder"])
     _fill(network, state, "network.")
@@ -98,7 +98,7 @@ def load_generator(name: str = "synthfaces") -> StyleGAN2Generator:
 
 def load_attribute_judge(name: str = "synthfaces") -> AttributeJudge:
     """An attribute classifier of the zoo."""
-    state, config = _read(f"{name}-attributes")
+    state, config = read(f"{name}-attributes")
     network = ConvNet(**config["network"])
     _fill(network, state, "network.")
     return AttributeJudge(network, AttributeSchema.from_json(config["attributes"]), f"{name}-attributes")
@@ -106,7 +106,7 @@ def load_attribute_judge(name: str = "synthfaces") -> AttributeJudge:
 
 def load_identity_network(name: str = "synthfaces") -> IdentityNetwork:
     """An identity network of the zoo."""
-    state, config = _read(f"{name}-identity")
+    state, config = read(f"{name}-identity")
     network = ConvNet(**config["network"])
     _fill(network, state, "network.")
     return IdentityNetwork(network, f"{name}-identity")
@@ -132,7 +132,7 @@ def save(name: str, networks: dict[str, nn.Module], config: dict[str, Any], fold
     return path
 
 
-def _read(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = WEIGHTS / f"{name}.safetensors"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lcg_lightning.data.synthfaces import (
     IDENTITY_DIM,
+    IMAGE_SIZE,
     SCENE_DIM,
     SCHEMA,
     Z_DIM,
@@ -249,10 +250,18 @@ class GeneratorRecipe(Recipe):
         super().__init__(batch_size, lr)
         self.save_hyperparameters(ignore=["factor_network"])
         self.w = dict(perceptual=perceptual, alignment=alignment)
-        self.encoder = ConvNet(w_dim, 256, widths=(24, 48, 96, 192))
-        self.generator_network = StyleGAN2(
-            Z_DIM, 0, w_dim, 64, 3, channel_base, channel_max, mapping_layers=4, mapping_lr_multiplier=0.3
-        )
+        self.encoder_config = {"num_outputs": w_dim, "num_features": 256, "widths": (24, 48, 96, 192)}
+        self.network_config = {
+            "z_dim": Z_DIM,
+            "w_dim": w_dim,
+            "img_resolution": IMAGE_SIZE,
+            "channel_base": channel_base,
+            "channel_max": channel_max,
+            "mapping_layers": 4,
+            "mapping_lr_multiplier": 0.3,
+        }
+        self.encoder = ConvNet(**self.encoder_config)
+        self.generator_network = StyleGAN2(**self.network_config)
         weights = torch.ones(64, 64)
         weights[18:58, 12:52] = inner_face
         self.register_buffer("inner", weights / weights.mean(), persistent=False)

@@ -114,7 +114,7 @@ class LatentArithmetic(Method):
             raise UserError("method arithmetic: generation starts from samples of a prior; give its checkpoint")
         return self._apply(self.start.generate(condition, noise), condition)
 
-    def edit(self, source: Tensor, conditions: Sequence[Condition], noise: Noise) -> list[Tensor]:
+    def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """Latents (B, D) after each edit; a step moves only what its own condition asks for."""
         results = []
         for condition in conditions:

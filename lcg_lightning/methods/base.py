@@ -41,7 +41,7 @@ class Method(nn.Module):
         """Latents (B, D) that satisfy a condition, one for each row of noise."""
         raise UserError(f"method {self.name} cannot generate; use it on an editing task")
 
-    def edit(self, source: Tensor, conditions: Sequence[Condition], noise: Noise) -> list[Tensor]:
+    def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """Edits latents (B, D) by one condition after another; the latents (B, D) after each of them."""
         raise UserError(f"method {self.name} cannot edit; use it on a generation task")
 

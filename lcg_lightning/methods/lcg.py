@@ -129,7 +129,7 @@ class LatentClassifierGuidance(Method):
         """Latents (B, D) sampled from the prior under the condition."""
         return draw(self.sampler, self._eps(condition, self.scale), self.grid, noise)
 
-    def edit(self, source: Tensor, conditions: Sequence[Condition], noise: Noise) -> list[Tensor]:
+    def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """Latents (B, D) after each edit; the source of a step is the result of the last one."""
         if self.sampler == "ddpm":
             raise UserError("method lcg: editing is deterministic; use the sampler ddim, dpmpp_2m or heun")

@@ -1,0 +1,103 @@
+"""The command ``lcg``: Lightning's fit, validate, test and predict from YAML, and the commands of our own."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jsonargparse
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+import lcg_lightning.classifier
+import lcg_lightning.data.datamodule
+import lcg_lightning.evaluation
+import lcg_lightning.generators.zoo_training
+import lcg_lightning.methods.arithmetic
+import lcg_lightning.prior  # noqa: F401 - imported classes can be named bare in YAML
+from lcg_lightning.commands import demo, edit, encode, export_zoo, render, sample
+from lcg_lightning.errors import UserError
+from lcg_lightning.leaderboard import leaderboard
+
+TRAINER_COMMANDS = {
+    "fit": "Train the module of a configuration.",
+    "validate": "Run a module's validation.",
+    "test": "Evaluate a method on a task, or test a prior or classifier.",
+    "predict": "Run a module's prediction.",
+}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "render": render.render,
+    "encode": encode.encode,
+    "sample": sample.sample,
+    "edit": edit.edit,
+    "leaderboard": leaderboard,
+    "demo": demo.demo,
+    "export-zoo": export_zoo.export_zoo,
+}
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Keeps the full configuration of a fit beside its logs, where a second run does not collide with it."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes ``config.yaml`` into the logger's folder; nothing without a logger."""
+        if stage == "fit" and trainer.log_dir is not None:
+            super().setup(trainer, pl_module, stage)
+
+
+class CLI(LightningCLI):
+    """LightningCLI with the widths and the schema of the data linked into the model."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Links what a model must know of its data."""
+        for name in ("latent_dim", "attributes"):
+            parser.link_arguments(
+                "data", f"model.init_args.{name}", lambda data, n=name: getattr(data, n), apply_on="instantiate"
+            )
+
+
+def run(args: Sequence[str]) -> CLI:
+    """One of Lightning's subcommands, as from the command line; returns its trainer, model and data."""
+    return CLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveRunConfig,
+        save_config_kwargs={"overwrite": True},
+        args=list(args),
+    )
+
+
+def usage() -> str:
+    """What ``lcg --help`` prints."""
+    lines = [f"  {name:<12} {text}" for name, text in TRAINER_COMMANDS.items()]
+    lines += [f"  {name:<12} {(f.__doc__ or '').splitlines()[0]}" for name, f in COMMANDS.items()]
+    return "\n".join(["usage: lcg COMMAND [options]", "", *lines, "", "lcg COMMAND --help tells more."])
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command; an error of the user's is one line on standard error and exit status 2.
+
+    LCG_TRACEBACK=1 shows the traceback too.
+    """
+    command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
+    try:
+        if command in COMMANDS:
+            jsonargparse.auto_cli(COMMANDS[command], args=rest, as_positional=True, prog=f"lcg {command}")
+        elif command in TRAINER_COMMANDS:
+            run([command, *rest])
+        elif command in ("-h", "--help"):
+            print(usage())
+        else:
+            raise UserError(f"no command {command!r}; lcg --help lists them")
+    except UserError as error:
+        if os.environ.get("LCG_TRACEBACK"):
+            raise
+        print(f"lcg: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

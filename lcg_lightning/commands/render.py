@@ -1,0 +1,57 @@
+"""``lcg render``: a SynthFaces data set on disk."""
+
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from lcg_lightning.commands.output import folder, write_images
+from lcg_lightning.data.celebahq import write_attributes, write_measures, write_splits
+from lcg_lightning.data.synthfaces import SCHEMA, faces_from_z, held_out, sample_z
+from lcg_lightning.data.synthfaces import render as draw
+from lcg_lightning.errors import UserError
+
+CHUNK = 256
+
+
+def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, seed: int = 0) -> Path:
+    """Render SynthFaces in the layout of CelebA-HQ.
+
+    Writes images/NNNNN.png, attributes.txt, pose.txt (Yaw Pitch Raw), age.txt (Age) and splits.txt. Train and val show
+    none of the held-out combinations; test follows the whole joint distribution.
+
+    Args:
+        out: folder to make.
+        train: images of the training split.
+        val: images of the validation split.
+        test: images of the test split.
+        seed: of the faces.
+
+    Raises:
+        UserError: out is there and not empty, or no images are asked for.
+    """
+    if min(train, val, test) < 0 or train < 1:
+        raise UserError(f"lcg render: {train} train, {val} val, {test} test images; ask for at least one to train on")
+    z = torch.cat([_allowed(train + val, seed), sample_z(test, seed + 2**32)])
+    faces = faces_from_z(z)
+    ids = [f"{i:05d}.png" for i in range(len(z))]
+    binary = [a.name for a in SCHEMA if a.kind == "binary"]
+    yaw, age = (faces.labels[:, SCHEMA.index(name)] for name in ("Yaw", "Age"))
+    with folder(out) as part:
+        for start in track(range(0, len(z), CHUNK), description="Rendering"):
+            write_images(part, draw(faces_from_z(z[start : start + CHUNK])), start)
+        write_attributes(part / "attributes.txt", binary, ids, faces.labels[:, : len(binary)])
+        write_measures(part / "pose.txt", ["Yaw", "Pitch", "Raw"], ids, torch.stack([yaw, 0 * yaw, 0 * yaw], 1))
+        write_measures(part / "age.txt", ["Age"], ids, age[:, None])
+        write_splits(part / "splits.txt", ids, ["train"] * train + ["val"] * val + ["test"] * test)
+    return out
+
+
+def _allowed(n: int, seed: int) -> torch.Tensor:
+    """n rows of z that show no held-out combination."""
+    z, block = torch.zeros(0, 0), 0
+    while len(z) < n:
+        more = sample_z(4096, seed * 2**16 + block + 1)
+        more = more[~held_out(faces_from_z(more).labels)]
+        z, block = torch.cat([z, more]) if block else more, block + 1
+    return z[:n]

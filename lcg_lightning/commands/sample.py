@@ -1,0 +1,81 @@
+"""``lcg sample``: images of a condition."""
+
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from lcg_lightning import figures
+from lcg_lightning.commands.output import folder, write_images, write_latents
+from lcg_lightning.conditions import parse, to_text
+from lcg_lightning.data.store import LatentStore, unwhiten
+from lcg_lightning.errors import UserError
+from lcg_lightning.generators.zoo import load_generator
+from lcg_lightning.methods.lcg import LatentClassifierGuidance, SamplerName
+from lcg_lightning.noise import sample_noise
+
+SHOWN = 32
+
+
+def sample(
+    condition: str,
+    store: Path,
+    prior: Path,
+    classifier: Path,
+    out: Path,
+    n: int = 16,
+    scale: float = 2.0,
+    interval: tuple[float, float] = (0.0, 1.0),
+    sampler: SamplerName = "dpmpp_2m",
+    steps: int = 20,
+    seed: int = 0,
+    batch_size: int = 64,
+    generator: str = "synthfaces",
+    device: str = "cpu",
+) -> Path:
+    """Sample images that satisfy a condition.
+
+    Writes latents.safetensors, images/ and grid.png.
+
+    Args:
+        condition: such as "Smiling & ~Eyeglasses & yaw=10"; "|" is or, a factor "2*Smiling" scales one term.
+        store: latent store the networks were trained on.
+        prior: checkpoint of a LatentPrior.
+        classifier: checkpoint of a LatentClassifier.
+        out: folder to make.
+        n: number of images.
+        scale: guidance scale.
+        interval: fraction of the time range in which the classifier guides.
+        sampler: ddpm, ddim, dpmpp_2m or heun.
+        steps: sampler steps.
+        seed: of the noise; image i depends on the seed and i alone.
+        batch_size: latents sampled at a time.
+        generator: name of a generator in the zoo.
+        device: where to compute, such as cpu or cuda.
+    """
+    if n < 1:
+        raise UserError(f"lcg sample: n is {n}; ask for at least one image")
+    decoder = load_generator(generator).to(device)
+    latents_store = LatentStore.open(store, decoder.fingerprint)
+    tree = parse(condition, latents_store.schema)
+    method = LatentClassifierGuidance(prior, classifier, scale, sampler=sampler, steps=steps, interval=interval)
+    method.prepare(latents_store)
+    method.to(device)
+    width = torch.Size(latents_store.latent_shape).numel()
+    latents, images = [], []
+    with folder(out) as part:
+        for index in track(torch.arange(n).split(batch_size), description="Sampling"):
+
+            def noise(draw: int, index: Tensor = index) -> Tensor:
+                return sample_noise(seed, index, (width,), draw).to(device)
+
+            with torch.inference_mode():
+                w = unwhiten(method.generate(tree, noise), latents_store.mean, latents_store.std)
+                latents.append(w.view(-1, *latents_store.latent_shape).cpu())
+                images.append(decoder.decode(latents[-1].to(device)).cpu())
+            write_images(part, images[-1], int(index[0]))
+        write_latents(part, torch.cat(latents), condition=to_text(tree, latents_store.schema))
+        shown = torch.cat(images)[:SHOWN]
+        figures.grid(shown, [""] * len(shown), 8, part / "grid.png")
+    return out
