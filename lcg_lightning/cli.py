@@ -15,9 +15,9 @@ import lcg_lightning.evaluation
 import lcg_lightning.generators.zoo_training
 import lcg_lightning.methods.arithmetic
 import lcg_lightning.prior  # noqa: F401 - imported classes can be named bare in YAML
-from lcg_lightning.commands import demo, edit, encode, export_zoo, render, sample
+from lcg_lightning.commands import edit, encode, export_zoo, leaderboard, render, sample
 from lcg_lightning.errors import UserError
-from lcg_lightning.leaderboard import leaderboard
+
 
 TRAINER_COMMANDS = {
     "fit": "Train the module of a configuration.",
@@ -30,8 +30,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "encode": encode.encode,
     "sample": sample.sample,
     "edit": edit.edit,
-    "leaderboard": leaderboard,
-    "demo": demo.demo,
+    "leaderboard": leaderboard.leaderboard,
     "export-zoo": export_zoo.export_zoo,
 }
 

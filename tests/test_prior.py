@@ -18,7 +18,7 @@ def fitted(tmp_path_factory):
     data = LatentDataModule(toy_latents.write(tmp_path_factory.mktemp("modes") / "store", 6000, modes=True))
     torch.manual_seed(0)
     prior = LatentPrior(D, hidden=96, layers=4, lr=2e-3, warmup_steps=20, ema_decay=0.99)
-    trainer(40, check_val_every_n_epoch=40).fit(prior, data)
+    trainer(30, check_val_every_n_epoch=30).fit(prior, data)
     return prior, data
 
 

@@ -65,7 +65,7 @@ def edit(
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder.fingerprint)
     trees = [parse(text, latents_store.schema) for text in conditions]
-    method = LatentClassifierGuidance(prior, classifier, edit_scale=scale, tau=tau, sampler=sampler, steps=steps)
+    method = LatentClassifierGuidance(prior, classifier, scale, tau=tau, sampler=sampler, steps=steps)
     method.prepare(latents_store)
     method.to(device)
     with folder(out) as part, torch.inference_mode():

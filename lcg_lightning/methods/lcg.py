@@ -62,8 +62,7 @@ class LatentClassifierGuidance(Method):
     Args:
         prior: checkpoint of a ``LatentPrior``.
         classifier: checkpoint of a ``LatentClassifier``.
-        scale: guidance scale of generation, the exponent of p(c | z_0).
-        edit_scale: guidance scale of editing.
+        scale: guidance scale, the exponent of p(c | z_0).
         tau: how far an edit may go from its source, in standard deviations of whitened latents.
         sampler: name of the sampler.
         steps: its steps, on a grid even in log-SNR.
@@ -77,7 +76,6 @@ class LatentClassifierGuidance(Method):
         prior: Path,
         classifier: Path,
         scale: float = 2.0,
-        edit_scale: float = 4.0,
         tau: float = 0.5,
         sampler: SamplerName = "dpmpp_2m",
         steps: int = 20,
@@ -87,14 +85,13 @@ class LatentClassifierGuidance(Method):
             prior=prior,
             classifier=classifier,
             scale=scale,
-            edit_scale=edit_scale,
             tau=tau,
             sampler=sampler,
             steps=steps,
             interval=list(interval),
         )
         self.prior_path, self.classifier_path = prior, classifier
-        self.scale, self.edit_scale, self.tau = scale, edit_scale, tau
+        self.scale, self.tau = scale, tau
         self.sampler, self.steps, self.interval = sampler, steps, interval
 
     def prepare(self, store: LatentStore) -> None:
@@ -112,7 +109,7 @@ class LatentClassifierGuidance(Method):
         self.grid = logsnr_grid(self.prior.schedule, self.steps)
         self.nfe = evaluations(self.sampler, self.grid)
 
-    def _eps(self, condition: Condition, scale: float, source: Source | None = None) -> EpsModel:
+    def _eps(self, condition: Condition, source: Source | None = None) -> EpsModel:
         return guide(
             self.prior,
             self.classifier,
@@ -120,14 +117,14 @@ class LatentClassifierGuidance(Method):
             self.schema,
             self.prior.schedule,
             self.grid,
-            scale=scale,
+            scale=self.scale,
             interval=self.interval,
             source=source,
         )
 
     def generate(self, condition: Condition, noise: Noise) -> Tensor:
         """Latents (B, D) sampled from the prior under the condition."""
-        return draw(self.sampler, self._eps(condition, self.scale), self.grid, noise)
+        return draw(self.sampler, self._eps(condition), self.grid, noise)
 
     def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """Latents (B, D) after each edit; the source of a step is the result of the last one."""
@@ -135,7 +132,7 @@ class LatentClassifierGuidance(Method):
             raise UserError("method lcg: editing is deterministic; use the sampler ddim, dpmpp_2m or heun")
         results = []
         for k in range(len(conditions)):
-            eps = self._eps(And(tuple(conditions[: k + 1])), self.edit_scale, Source(source, tau=self.tau))
+            eps = self._eps(And(tuple(conditions[: k + 1])), Source(source, tau=self.tau))
             start = math.sqrt(self.grid.alpha_bar[0]) * source
             source = SAMPLERS[self.sampler](eps, start, self.grid)
             results.append(source)

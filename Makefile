@@ -1,0 +1,43 @@
+VENV ?= .venv## the environment that all targets use; setup makes it
+PYTHON ?= python3
+RUN := $(VENV)/bin/python -m lcg_lightning
+# Two threads that wait for work by sleeping share a busy machine better than two that spin.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-zA-Z_-]+ ?(\?=|:).*##' $(MAKEFILE_LIST) | sed -E 's/^([a-zA-Z_-]+) ?(\?=|:)[^#]*## */\1|/' \
+		| awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.done ## make the environment and install everything into it
+
+.PHONY: demo
+demo: setup ## SynthFaces from renders to leaderboard in runs/demo, about 6 minutes on two cores
+	$(VENV)/bin/python benchmarks/demo.py
+
+.PHONY: test
+test: setup ## all tests
+	$(VENV)/bin/python -m pytest
+
+.PHONY: lint
+lint: setup ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+.PHONY: zoo
+zoo: setup ## train the shipped networks again: hours on two cores, minutes on a GPU
+	for name in factors attributes identity generator; do $(RUN) fit --config configs/zoo/$$name.yaml || exit 1; done
+	$(RUN) export-zoo
+
+.PHONY: clean
+clean: ## remove everything that runs made
+	rm -rf runs

@@ -1,0 +1,117 @@
+"""The whole path on SynthFaces: render, encode, fit, evaluate, leaderboard. ``make demo`` runs it."""
+
+import resource
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jsonargparse
+from rich.console import Console
+
+from lcg_lightning.cli import run
+from lcg_lightning.commands.encode import encode
+from lcg_lightning.commands.render import render
+from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
+from lcg_lightning.data.synthfaces import SCHEMA
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+TASKS = Path(__file__).resolve().parent / "tasks"
+METHODS = ("lcg", "arithmetic", "unguided", "real")
+EDIT_SCALES = {"lcg": (1.0, 4.0, 8.0), "arithmetic": (1.0, 2.0, 4.0, 5.0)}
+
+console = Console()
+
+
+def demo(
+    out: Path = Path("runs/demo"), train: int = 10000, test: int = 1000, epochs: int = 60, n: int = 1000
+) -> None:
+    """Run the whole path and write everything below one folder.
+
+    Args:
+        out: folder to make anew; what it held is removed.
+        train: rendered training images.
+        test: rendered test images.
+        epochs: of prior and classifier.
+        n: samples of each evaluation.
+    """
+    begin = time.perf_counter()
+    shutil.rmtree(out, ignore_errors=True)
+    faces, store = out / "faces", out / "store"
+    with timed("Render faces"):
+        render(faces, train=train, val=test, test=test)
+    with timed("Encode into W"):
+        encode(
+            store,
+            images=faces / "images",
+            annotations=faces / "attributes.txt",
+            measure_files=[faces / "pose.txt", faces / "age.txt"],
+            measures=[SCHEMA["Age"], SCHEMA["Yaw"]],
+            splits=faces / "splits.txt",
+        )
+    for name in ("prior", "classifier"):
+        with timed(f"Fit {name}"):
+            fit(out, name, epochs)
+    for task in ("conditional-1", "conditional-3", "zero-shot", "editing"):
+        for method in METHODS:
+            if method == "unguided" and task == "editing":
+                continue
+            with timed(f"Evaluate {method} on {task}"):
+                evaluate(out, task, method, n)
+    for method, scales in EDIT_SCALES.items():
+        for scale in scales:
+            with timed(f"Evaluate {method} on editing, scale {scale:g}"):
+                evaluate(out, "editing", method, n, scale=scale)
+    rows = write_leaderboard(out)
+    print_leaderboard(rows, console)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    console.print(f"{(time.perf_counter() - begin) / 60:.1f} minutes, {peak:.2f} GiB at most. Everything is in {out}:")
+    for path in sorted([*out.glob("*.md"), *out.glob("*.json"), *out.glob("*.png"), *out.glob("records/*/*.png")]):
+        console.print(f"  {path}", highlight=False)
+
+
+def fit(out: Path, name: str, epochs: int) -> None:
+    """Fits prior or classifier on the demo's store."""
+    run(
+        [
+            "fit",
+            f"--config={CONFIGS / name / 'synthfaces.yaml'}",
+            f"--data.init_args.store={out / 'store'}",
+            f"--trainer.max_epochs={epochs}",
+            f"--trainer.default_root_dir={out / name}",
+            f"--trainer.callbacks.init_args.dirpath={out / name}",
+        ]
+    )
+
+
+def evaluate(out: Path, task: str, method: str, n: int, **options: float) -> None:
+    """One evaluation run; options are the method's."""
+    name = "-".join([task, method, *(f"{k}{v:g}" for k, v in options.items())])
+    files = [CONFIGS / "evaluation/base.yaml", CONFIGS / f"evaluation/{method}.yaml", TASKS / f"{task}.yaml"]
+    networks = {"lcg": ("prior", "classifier"), "arithmetic": ("prior",), "unguided": ("prior",), "real": ()}[method]
+    run(
+        [
+            "test",
+            *(f"--config={file}" for file in files),
+            f"--data.init_args.store={out / 'store'}",
+            f"--model.init_args.images={out / 'faces/images'}",
+            f"--model.init_args.out={out / 'records' / name}",
+            f"--model.init_args.n={n}",
+            *(f"--model.init_args.method.init_args.{k}={out / k / 'last.ckpt'}" for k in networks),
+            *(f"--model.init_args.method.init_args.{k}={v}" for k, v in options.items()),
+        ]
+    )
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Says what begins and how long it took."""
+    console.rule(what, align="left")
+    begin = time.perf_counter()
+    yield
+    console.print(f"{what}: {time.perf_counter() - begin:.1f} s", highlight=False)
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(demo, as_positional=False)

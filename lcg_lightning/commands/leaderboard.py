@@ -1,0 +1,15 @@
+"""``lcg leaderboard``: records into tables and figures."""
+
+from pathlib import Path
+
+from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
+
+
+def leaderboard(folder: Path) -> None:
+    """Write leaderboard.md, leaderboard.json and figures from the records below a folder, and print the tables.
+
+    Args:
+        folder: searched for records; also where the leaderboard is written.
+    """
+    print_leaderboard(write_leaderboard(folder))
+    print(f"Written: {folder / 'leaderboard.md'}, {folder / 'leaderboard.json'}")

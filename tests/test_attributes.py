@@ -1,0 +1,46 @@
+"""The schema is a faithful layout of label rows and classifier outputs."""
+
+import pytest
+import torch
+
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.errors import UserError
+
+SCHEMA = AttributeSchema(
+    (
+        Attribute("Smiling"),
+        Attribute("hair", "categorical", classes=("black", "brown", "grey")),
+        Attribute("yaw", "continuous", low=-45, high=45),
+    )
+)
+
+
+def test_heads_tile_the_outputs():
+    columns = [i for name in SCHEMA.names for i in range(SCHEMA.num_outputs)[SCHEMA.head(name)]]
+    assert columns == list(range(SCHEMA.num_outputs))
+
+
+def test_predictions_are_labels():
+    outputs = torch.tensor([[2.0, 0, 5, 1, 0.75, -3], [-2.0, 9, 5, 1, 0.0, 0]])
+    assert SCHEMA.predict(outputs).tolist() == [[1.0, 1.0, 22.5], [0.0, 0.0, -45.0]]
+
+
+def test_units_and_json_round_trip():
+    labels = torch.tensor([[1.0, 2.0, -15.0], [0.0, torch.nan, 45.0]])
+    torch.testing.assert_close(SCHEMA.natural(SCHEMA.unit(labels)), labels, equal_nan=True)
+    assert SCHEMA.unit(labels)[:, 2].tolist() == pytest.approx([1 / 3, 1.0])
+    assert AttributeSchema.from_json(SCHEMA.to_json()) == SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SCHEMA.index("Smilng"), "did you mean Smiling"),
+        (lambda: AttributeSchema((Attribute("a"), Attribute("a"))), "named twice"),
+        (lambda: Attribute("a", "continuous", low=1, high=1), "must be below"),
+        (lambda: Attribute("a", "categorical", classes=("x",)), "two or more"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
