@@ -44,8 +44,9 @@ class Source:
     independent Gaussian readings of it, with precisions a / (1-a) and 1 / tau^2; together they are one
     reading of the summed precision, which is what a noised latent u at the level of that signal-to-noise
     ratio is. Hence E[z_0 | z_t, z_src, c] = E[z_0 | u, c] for every prior and every classifier: the
-    networks are asked at u and its time, and nothing is approximated. Without a prior (a flat one) and for
-    a constant gradient g, the target is N(z_src + tau^2 scale g, tau^2 I).
+    networks are asked at u and its time, and nothing is approximated, except that a u less noisy than the
+    schedule's first level is read at t = 0. Without a prior (a flat one) and for a constant gradient g, the
+    target is N(z_src + tau^2 scale g, tau^2 I); latent arithmetic is its limit at fixed tau^2 scale.
 
     ``bayes``: eps_hat = (1 - eta) eps_theta + eta eps_src, eps_src = (z_t - sqrt(a) z_src) / sqrt(1-a),
     which is eta grad log p(z_src | z_t) for z_src = z_0. At eta = 1 a bounded gradient cannot move the

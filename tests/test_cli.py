@@ -1,0 +1,129 @@
+"""The command line as a user meets it: every configuration parses, every mistake is one line."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from lcg_lightning.cli import COMMANDS, main, run
+from lcg_lightning.data.store import LatentStore, write_store
+from tests.conftest import ROOT
+
+CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_every_configuration_parses(path, capsys, world):
+    kind = path.parent.name
+    if kind == "evaluation":
+        files = [ROOT / "configs/evaluation/base.yaml", path, ROOT / "benchmarks/tasks/conditional-1.yaml"]
+        arguments = ["test", *(f"--config={file}" for file in files)]
+    elif kind == "logger":
+        arguments = ["fit", f"--config={ROOT / 'configs/debug/prior.yaml'}", f"--config={path}"]
+    else:
+        arguments = ["fit", f"--config={path}"]
+    if kind != "zoo":
+        arguments.append(f"--data.init_args.store={world.store}")
+    with pytest.raises(SystemExit) as stop:
+        run([*arguments, "--print_config"])
+    assert stop.value.code == 0
+    assert "class_path" in capsys.readouterr().out
+
+
+def fails(capsys, *arguments):
+    """The one line that a failing command prints."""
+    assert main([str(a) for a in arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len([line for line in error if line.startswith("lcg: error: ")]) == 1
+    assert not any("Traceback" in line for line in error)
+    return error[-1]
+
+
+@pytest.fixture
+def sampling(world, tmp_path):
+    return [world.store, world.prior, world.classifier, tmp_path / "out"]
+
+
+def test_sampling_writes_images_latents_and_a_grid(world, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["Smiling & ~(Hat | Bald) & age=60", world.store, world.prior, world.classifier]
+    assert main(["sample", *map(str, arguments), str(out), "--n=5", "--steps=4"]) == 0
+    assert len(list((out / "images").iterdir())) == 5
+    assert Image.open(out / "grid.png").size[0] > 100
+    with safe_open(out / "latents.safetensors", "pt") as file:
+        latents = file.get_tensor("latents")
+        assert file.metadata()["condition"] == "Smiling & ~(Hat | Bald) & Age=60"
+    again = tmp_path / "again"
+    assert main(["sample", *map(str, arguments), str(again), "--n=3", "--steps=4", "--batch_size=2"]) == 0
+    with safe_open(again / "latents.safetensors", "pt") as file:
+        torch.testing.assert_close(file.get_tensor("latents"), latents[:3], rtol=1e-4, atol=1e-4)
+
+
+def test_editing_starts_from_images_or_rows(world, tmp_path):
+    networks = [str(world.store), str(world.prior), str(world.classifier)]
+    edits = '["Smiling", "~Eyeglasses"]'
+    rows, files = tmp_path / "rows", tmp_path / "files"
+    assert main(["edit", edits, *networks, str(rows), "--n=3", "--steps=4"]) == 0
+    with safe_open(rows / "latents.safetensors", "pt") as file:
+        latents = file.get_tensor("latents")
+    assert latents.shape == (3, 3, 64)
+    assert torch.equal(latents[:, 0], LatentStore.open(world.store).split("test").latents[:3])
+    images = ["--images", str(world.faces / "images"), "--n=2", "--steps=4"]
+    assert main(["edit", edits, *networks, str(files), *images]) == 0
+    assert (files / "strips.png").exists()
+    assert len(list((files / "images").iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("Smilling", "did you mean Smiling"),
+        ("Smiling & (Hat", "column 15: expected ')'"),
+        ("Age", "Age needs a value"),
+    ],
+)
+def test_wrong_conditions(condition, message, sampling, capsys):
+    assert message in fails(capsys, "sample", condition, *sampling)
+
+
+def test_no_samples_and_occupied_folders(sampling, world, tmp_path, capsys):
+    assert "at least one" in fails(capsys, "sample", "Hat", *sampling, "--n=0")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine").write_text("keep")
+    assert "not empty" in fails(capsys, "sample", "Hat", *sampling)
+    assert (tmp_path / "out/mine").read_text() == "keep"
+    assert "no command 'fitt'" in fails(capsys, "fitt")
+
+
+def test_store_of_another_generator(world, sampling, tmp_path, capsys):
+    store = LatentStore.open(world.store)
+    parts = {name: store.split(name) for name in store.sizes}
+    write_store(tmp_path / "other", parts, store.schema, "0123456789abcdef", {})
+    assert "another generator" in fails(capsys, "sample", "Hat", tmp_path / "other", *sampling[1:])
+
+
+def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):
+    store = LatentStore.open(world.store)
+    about = json.loads((world.store / "store.json").read_text())
+    about["schema"][0]["name"] = "Sunglasses"
+    other = tmp_path / "renamed"
+    other.mkdir()
+    for path in world.store.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    (other / "store.json").write_text(json.dumps(about))
+    assert store.schema.names[0] == "Eyeglasses"
+    message = fails(capsys, "sample", "Hat", other, *sampling[1:])
+    assert "trained on attributes Eyeglasses" in message
+    message = fails(capsys, "sample", "Hat", world.store, world.classifier, world.classifier, sampling[3])
+    assert "not a LatentPrior checkpoint" in message
+    assert "no such checkpoint" in fails(capsys, "sample", "Hat", world.store, "nowhere.ckpt", *sampling[2:])
+
+
+def test_every_command_has_help(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0
+        assert "required" in capsys.readouterr().out or name == "export-zoo"

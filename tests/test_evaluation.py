@@ -1,0 +1,92 @@
+"""The evaluation: the same figures whatever the processes and the batches, and a record that a leaderboard reads."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lcg_lightning import records
+from lcg_lightning.cli import main, run
+from lcg_lightning.leaderboard import write_leaderboard
+from tests.conftest import ROOT
+
+
+def launch(arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "lcg_lightning", *arguments], env=environment, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name, estimate in a.items():
+        tolerance = 0 if name.startswith("acc/") and name not in ("acc/Age", "acc/Yaw") or name == "acc_joint" else 1e-4
+        assert estimate.value == pytest.approx(b[name].value, rel=tolerance, abs=1e-6 if tolerance else 0), name
+
+
+@pytest.mark.parametrize("task", ["conditional-3", "editing"])
+def test_processes_and_batches_do_not_change_figures(task, evaluate, tmp_path):
+    """31 rows: 16 + 15 on two processes; more rows than one batch; samples beyond the rows."""
+    found = {}
+    for name, options in {
+        "one": {},
+        "small batches": {"data.init_args.batch_size": 7},
+        "two": {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp"},
+    }.items():
+        out = tmp_path / name.replace(" ", "-")
+        arguments = evaluate("lcg", task, out, **{"model.init_args.n": 40, "model.init_args.method.init_args.steps": 4}, **options)
+        launch(arguments) if name == "two" else run(arguments)
+        found[name] = records.read(out / "record.json")
+        assert found[name].n == 40
+    same(found["one"].metrics, found["small batches"].metrics)
+    same(found["one"].metrics, found["two"].metrics)
+    assert (tmp_path / "two/samples.png").exists()
+
+
+def test_every_method_has_a_row(evaluate, tmp_path):
+    for method in ("lcg", "arithmetic", "unguided", "real"):
+        for task in ("conditional-1", "zero-shot", "editing"):
+            if (method, task) != ("unguided", "editing"):
+                steps = {} if method == "real" else {"model.init_args.method.init_args.steps": 4}
+                run(evaluate(method, task, tmp_path / f"{task}-{method}", **steps))
+    write_leaderboard(tmp_path)
+    rows = {(row["task"], row["method"]): row for row in json.loads((tmp_path / "leaderboard.json").read_text())}
+    assert len(rows) == 11
+    for (task, method), row in rows.items():
+        assert {"task", "method", "n", "seed", "nfe", "seconds", "features", "acc_joint", "acc", "fid", "id"} <= row.keys()
+        assert (row["fid"] is not None) == (task == "conditional-1"), (task, method)
+        assert (row["id"] is not None) == (task == "editing")
+    real = rows["conditional-1", "real"]
+    assert real["acc_joint"] > 0.9
+    assert real["fid"] < 0.5 * rows["conditional-1", "unguided"]["fid"]
+    assert rows["editing", "real"]["id"] == pytest.approx(1.0)
+    assert rows["editing", "real"]["intervals"]["drift"] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model.init_args.n": 0}, "n is 0"),
+        ({"model.init_args.features": "inception", "model.init_args.inception": "nowhere.pth"}, "nowhere.pth"),
+        ({"model.init_args.images": "."}, "no image for"),
+    ],
+)
+def test_mistakes_are_one_line(options, message, evaluate, tmp_path, capsys):
+    assert main(evaluate("real", "conditional-1", tmp_path / "out", **options)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("lcg: error:")
+    assert message in error
+    assert not (tmp_path / "out/record.json").exists()
+
+
+def test_a_finished_evaluation_is_not_overwritten(evaluate, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(evaluate("real", "zero-shot", out))
+    before = (out / "record.json").read_bytes()
+    assert main(evaluate("real", "zero-shot", out)) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert (out / "record.json").read_bytes() == before
