@@ -13,8 +13,8 @@ from rich.console import Console
 from lcg_lightning.cli import run
 from lcg_lightning.commands.encode import encode
 from lcg_lightning.commands.render import render
-from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
 from lcg_lightning.data.synthfaces import SCHEMA
+from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASKS = Path(__file__).resolve().parent / "tasks"
@@ -24,9 +24,7 @@ EDIT_SCALES = {"lcg": (1.0, 4.0, 8.0), "arithmetic": (1.0, 2.0, 4.0, 5.0)}
 console = Console()
 
 
-def demo(
-    out: Path = Path("runs/demo"), train: int = 10000, test: int = 1000, epochs: int = 60, n: int = 1000
-) -> None:
+def demo(out: Path = Path("runs/demo"), train: int = 10000, test: int = 1000, epochs: int = 60, n: int = 1000) -> None:
     """Run the whole path and write everything below one folder.
 
     Args:

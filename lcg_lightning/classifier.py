@@ -97,9 +97,7 @@ class LatentClassifier(NoisedLatentModule):
 
         Continuous attributes have a density, in their unit scale [0, 1].
         """
-        terms = [
-            log_prob(Literal(n, labels[:, i]), outputs, self.schema) for i, n in enumerate(self.schema.names)
-        ]
+        terms = [log_prob(Literal(n, labels[:, i]), outputs, self.schema) for i, n in enumerate(self.schema.names)]
         return torch.stack(terms, 1)
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ import lcg_lightning.methods.arithmetic
 import lcg_lightning.prior  # noqa: F401 - imported classes can be named bare in YAML
 from lcg_lightning.commands import edit, encode, export_zoo, leaderboard, render, sample
 from lcg_lightning.errors import UserError
-
 
 TRAINER_COMMANDS = {
     "fit": "Train the module of a configuration.",
@@ -51,12 +51,16 @@ class CLI(LightningCLI):
         """Links what a model must know of its data."""
         for name in ("latent_dim", "attributes"):
             parser.link_arguments(
-                "data", f"model.init_args.{name}", lambda data, n=name: getattr(data, n), apply_on="instantiate"
+                "data",
+                f"model.init_args.{name}",
+                lambda data, n=name: getattr(data, n),
+                apply_on="instantiate",
             )
 
 
 def run(args: Sequence[str]) -> CLI:
     """One of Lightning's subcommands, as from the command line; returns its trainer, model and data."""
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     return CLI(
         LightningModule,
         LightningDataModule,

@@ -214,9 +214,7 @@ def _literals(condition: Condition, negated: bool = False) -> Iterator[tuple[Lit
             for term in terms:
                 yield from _literals(term, True)
         case _:
-            raise UserError(
-                "condition: it leaves a choice; only literals joined by & ask for definite values"
-            )
+            raise UserError("condition: it leaves a choice; only literals joined by & ask for definite values")
 
 
 def to_text(condition: Condition, schema: AttributeSchema) -> str:
@@ -333,9 +331,7 @@ class _Parser:
             column = self.column
             return Literal(attribute.name, self.value(attribute, column, self.word("a value")))
         if attribute.kind != "binary":
-            example = (
-                attribute.classes[0] if attribute.classes else f"{(attribute.low + attribute.high) / 2:g}"
-            )
+            example = attribute.classes[0] if attribute.classes else f"{(attribute.low + attribute.high) / 2:g}"
             self.fail(f"{attribute.name} needs a value, such as {attribute.name}={example}", column)
         return Literal(attribute.name)
 

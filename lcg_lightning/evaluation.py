@@ -74,9 +74,7 @@ class Evaluation(LightningModule):
         self.generator = load_generator(generator)
         self.judge = load_attribute_judge(generator)
         self.identity = load_identity_network(generator)
-        self.features: FeatureExtractor = (
-            load_inception(inception) if features == "inception" else self.identity
-        )
+        self.features: FeatureExtractor = load_inception(inception) if features == "inception" else self.identity
 
     def setup(self, stage: str) -> None:
         """Checks the pieces against each other and prepares the method."""
@@ -105,7 +103,9 @@ class Evaluation(LightningModule):
             found = find_images(self.images_folder)
             ids = self.store.split("test").ids
             if missing := [i for i in ids if i not in found]:
-                raise UserError(f"{self.images_folder}: no image for {missing[0]} and {len(missing) - 1} more test rows")
+                raise UserError(
+                    f"{self.images_folder}: no image for {missing[0]} and {len(missing) - 1} more test rows"
+                )
             self.paths = [found[i] for i in ids]
         if self.method:
             self.method.prepare(self.store)

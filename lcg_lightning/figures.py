@@ -42,9 +42,7 @@ def grid(images: Tensor, captions: Sequence[str], columns: int, path: Path) -> N
         path: PNG, PDF or SVG file to write.
     """
     if len(images) != len(captions) or not len(images):
-        raise UserError(
-            f"{path}: {len(images)} images with {len(captions)} captions; give as many, at least one"
-        )
+        raise UserError(f"{path}: {len(images)} images with {len(captions)} captions; give as many, at least one")
     starts = range(0, len(images), columns)
     _mosaic([(images[i : i + columns], captions[i : i + columns]) for i in starts], path)
 
@@ -61,9 +59,7 @@ def strips(rows: Sequence[tuple[Tensor, Sequence[str]]], path: Path) -> None:
     """
     for images, captions in rows:
         if len(images) != len(captions):
-            raise UserError(
-                f"{path}: a strip of {len(images)} images has {len(captions)} captions; give as many"
-            )
+            raise UserError(f"{path}: a strip of {len(images)} images has {len(captions)} captions; give as many")
     if not rows:
         raise UserError(f"{path}: no strip to draw; give at least one")
     if all(list(captions) == list(rows[0][1]) for _, captions in rows):
@@ -127,9 +123,7 @@ def accuracy_identity(rows: Sequence[Mapping[str, Any]], path: Path, title: str 
             note = "labels: guidance scale; bars: 95 % intervals"
         else:
             note = "bars: 95 % intervals"
-        figure.legend(
-            loc="outside lower center", ncols=min(4, len(lines)), frameon=False, title=note, title_fontsize=8
-        )
+        figure.legend(loc="outside lower center", ncols=min(4, len(lines)), frameon=False, title=note, title_fontsize=8)
         _save(figure, path)
     return True
 
@@ -143,9 +137,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
     for key, points in sorted(runs.items()):
         siblings = [other for other in runs if other[0] == key[0]]
         differing = [part for i, part in enumerate(key) if i == 0 or len({s[i] for s in siblings}) > 1]
-        lines[", ".join(differing)] = sorted(
-            points, key=lambda r: (r["scale"] is not None, r["scale"] or 0.0)
-        )
+        lines[", ".join(differing)] = sorted(points, key=lambda r: (r["scale"] is not None, r["scale"] or 0.0))
     return lines
 
 
@@ -170,9 +162,7 @@ def _draw_line(axes: Axes, points: Sequence[Mapping[str, Any]], label: str, colo
     for row in points:
         if row["scale"] is not None:
             at = (row["id"], row["acc_joint"])
-            axes.annotate(
-                f"{row['scale']:g}", at, (6, 5), textcoords="offset points", fontsize=8, color=colour
-            )
+            axes.annotate(f"{row['scale']:g}", at, (6, 5), textcoords="offset points", fontsize=8, color=colour)
 
 
 def _errors(points: Sequence[Mapping[str, Any]], metric: str) -> list[list[float]]:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.fabric.loggers import Logger
+from lightning.pytorch.loggers import WandbLogger
 
 
 def log_picture(logger: Logger, key: str, path: Path) -> None:

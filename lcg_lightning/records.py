@@ -72,9 +72,7 @@ def write(record: Record, path: Path) -> None:
     try:
         text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: the record cannot be kept as JSON ({error}); use plain numbers and text"
-        ) from error
+        raise UserError(f"{path}: the record cannot be kept as JSON ({error}); use plain numbers and text") from error
     with atomic(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -99,15 +97,11 @@ def read(path: Path) -> Record:
         raise UserError(f"{path}: the record {kind} {odd[0]!r}; evaluate again to write it anew")
     for key, expected in _KINDS.items():
         if not isinstance(content[key], expected):
-            raise UserError(
-                f"{path}: the record's {key} is {content[key]!r}; evaluate again to write it anew"
-            )
+            raise UserError(f"{path}: the record's {key} is {content[key]!r}; evaluate again to write it anew")
     try:
         content["metrics"] = {name: _estimate(**value) for name, value in content["metrics"].items()}
     except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path}: a metric is not value, low, high; evaluate again to write it anew"
-        ) from error
+        raise UserError(f"{path}: a metric is not value, low, high; evaluate again to write it anew") from error
     return Record(**content)
 
 

@@ -17,12 +17,30 @@ def world(tmp_path_factory):
     faces, store = root / "faces", root / "store"
     assert main(["render", str(faces), "--train", "300", "--val", "40", "--test", "31"]) == 0
     measures = '[{"name": "Age", "kind": "continuous", "low": 18, "high": 80}, {"name": "Yaw", "kind": "continuous", "low": -30, "high": 30}]'
-    encode = ["encode", str(store), str(faces / "images"), str(faces / "attributes.txt"), "--splits", str(faces / "splits.txt")]
+    encode = [
+        "encode",
+        str(store),
+        str(faces / "images"),
+        str(faces / "attributes.txt"),
+        "--splits",
+        str(faces / "splits.txt"),
+    ]
     files = f'["{faces / "pose.txt"}", "{faces / "age.txt"}"]'
     assert main([*encode, "--measure_files", files, "--measures", measures]) == 0
     for name in ("prior", "classifier"):
-        fit = ["fit", "--config", str(ROOT / f"configs/debug/{name}.yaml"), "--data.init_args.store", str(store)]
-        options = ["--trainer.default_root_dir", str(root), "--trainer.callbacks.init_args.dirpath", str(root / name)]
+        fit = [
+            "fit",
+            "--config",
+            str(ROOT / f"configs/debug/{name}.yaml"),
+            "--data.init_args.store",
+            str(store),
+        ]
+        options = [
+            "--trainer.default_root_dir",
+            str(root),
+            "--trainer.callbacks.init_args.dirpath",
+            str(root / name),
+        ]
         assert main([*fit, *options]) == 0
     return SimpleNamespace(
         root=root,

@@ -82,9 +82,7 @@ TREES = [
 def test_against_enumeration_of_all_joint_states(text):
     out = outputs()
     tree = parse(text, SCHEMA)
-    torch.testing.assert_close(
-        log_prob(tree, out, SCHEMA), probability(tree, out).log(), rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(log_prob(tree, out, SCHEMA), probability(tree, out).log(), rtol=1e-12, atol=1e-12)
     assert torch.autograd.gradcheck(lambda x: log_prob(tree, x, SCHEMA), outputs(2).requires_grad_())
 
 

@@ -53,9 +53,7 @@ def predictor(prior, schedule):
 )
 def test_schedules_are_those_of_diffusers(name, theirs):
     expected = DDPMScheduler(num_train_timesteps=1000, **theirs).alphas_cumprod.double()
-    torch.testing.assert_close(
-        make_schedule(name).alpha_bar, expected, rtol=2e-5, atol=1e-9
-    )  # theirs is float32
+    torch.testing.assert_close(make_schedule(name).alpha_bar, expected, rtol=2e-5, atol=1e-9)  # theirs is float32
 
 
 def test_fewer_steps_keep_the_total_noise_and_mistakes_are_named():
@@ -79,14 +77,10 @@ def test_conversions_on_a_gaussian_prior(per_sample):
         rows = slice(None) if not per_sample else slice(i, i + 1)
         arg = torch.tensor([level], dtype=torch.float64) if per_sample else level
         eps = prior.eps(z[rows], level)
-        torch.testing.assert_close(
-            eps_to_x0(z[rows], eps, arg), prior.tweedie(z[rows], level), rtol=0, atol=1e-11
-        )
+        torch.testing.assert_close(eps_to_x0(z[rows], eps, arg), prior.tweedie(z[rows], level), rtol=0, atol=1e-11)
         torch.testing.assert_close(eps_to_score(eps, arg), prior.score(z[rows], level), rtol=0, atol=1e-12)
         torch.testing.assert_close(score_to_eps(eps_to_score(eps, arg), arg), eps, rtol=0, atol=1e-12)
-        torch.testing.assert_close(
-            x0_to_eps(z[rows], eps_to_x0(z[rows], eps, arg), arg), eps, rtol=0, atol=1e-11
-        )
+        torch.testing.assert_close(x0_to_eps(z[rows], eps_to_x0(z[rows], eps, arg), arg), eps, rtol=0, atol=1e-11)
     noise = torch.randn_like(z)
     levels = torch.tensor(a, dtype=torch.float64)
     separately = torch.cat([q_sample(z[i : i + 1], a[i], noise[i : i + 1]) for i in range(4)])

@@ -16,7 +16,11 @@ from tests.conftest import ROOT
 def launch(arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "lcg_lightning", *arguments], env=environment, capture_output=True, text=True, timeout=500
+        [sys.executable, "-m", "lcg_lightning", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -24,7 +28,9 @@ def launch(arguments):
 def same(a, b):
     assert a.keys() == b.keys()
     for name, estimate in a.items():
-        tolerance = 0 if name.startswith("acc/") and name not in ("acc/Age", "acc/Yaw") or name == "acc_joint" else 1e-4
+        tolerance = (
+            0 if (name.startswith("acc/") and name not in ("acc/Age", "acc/Yaw")) or name == "acc_joint" else 1e-4
+        )
         assert estimate.value == pytest.approx(b[name].value, rel=tolerance, abs=1e-6 if tolerance else 0), name
 
 
@@ -38,7 +44,13 @@ def test_processes_and_batches_do_not_change_figures(task, evaluate, tmp_path):
         "two": {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp"},
     }.items():
         out = tmp_path / name.replace(" ", "-")
-        arguments = evaluate("lcg", task, out, **{"model.init_args.n": 40, "model.init_args.method.init_args.steps": 4}, **options)
+        arguments = evaluate(
+            "lcg",
+            task,
+            out,
+            **{"model.init_args.n": 40, "model.init_args.method.init_args.steps": 4},
+            **options,
+        )
         launch(arguments) if name == "two" else run(arguments)
         found[name] = records.read(out / "record.json")
         assert found[name].n == 40
@@ -57,7 +69,19 @@ def test_every_method_has_a_row(evaluate, tmp_path):
     rows = {(row["task"], row["method"]): row for row in json.loads((tmp_path / "leaderboard.json").read_text())}
     assert len(rows) == 11
     for (task, method), row in rows.items():
-        assert {"task", "method", "n", "seed", "nfe", "seconds", "features", "acc_joint", "acc", "fid", "id"} <= row.keys()
+        assert {
+            "task",
+            "method",
+            "n",
+            "seed",
+            "nfe",
+            "seconds",
+            "features",
+            "acc_joint",
+            "acc",
+            "fid",
+            "id",
+        } <= row.keys()
         assert (row["fid"] is not None) == (task == "conditional-1"), (task, method)
         assert (row["id"] is not None) == (task == "editing")
     real = rows["conditional-1", "real"]
@@ -71,7 +95,10 @@ def test_every_method_has_a_row(evaluate, tmp_path):
     ("options", "message"),
     [
         ({"model.init_args.n": 0}, "n is 0"),
-        ({"model.init_args.features": "inception", "model.init_args.inception": "nowhere.pth"}, "nowhere.pth"),
+        (
+            {"model.init_args.features": "inception", "model.init_args.inception": "nowhere.pth"},
+            "nowhere.pth",
+        ),
         ({"model.init_args.images": "."}, "no image for"),
     ],
 )

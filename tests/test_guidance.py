@@ -175,9 +175,7 @@ def test_latent_arithmetic_is_the_limit_without_a_prior_from_any_start():
 def test_fixed_points_of_bayes_and_likelihood_sources():
     w, z_src, grid = draw(D, seed=3), draw(4, D, seed=5), logsnr_grid(SCHEDULE, 20)
     heads, schema = Exact(linear_log_prob(w)), AttributeSchema((Attribute("a"),))
-    model = guide(
-        PRIOR_NET, heads, Literal("a"), schema, SCHEDULE, grid, source=Source(z_src, "bayes", eta=1.0)
-    )
+    model = guide(PRIOR_NET, heads, Literal("a"), schema, SCHEDULE, grid, source=Source(z_src, "bayes", eta=1.0))
     last = grid.alpha_bar[-2]
     trapped = z_src + (1 - last) / math.sqrt(last) * w
     torch.testing.assert_close(ddim(model, draw(4, D), grid), trapped, rtol=0, atol=1e-12)

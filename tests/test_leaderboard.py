@@ -90,9 +90,7 @@ def test_malformed_records_are_refused(tmp_path, change, message):
 def folder(tmp_path):
     """Two tasks, features of three fingerprints under two names, and JSON files that are no records."""
     records.write(record(method="lcg", joint=0.7), tmp_path / "a" / "lcg.json")
-    records.write(
-        record(method="cfg|x", joint=0.9, features_fingerprint="abcdefghij"), tmp_path / "a" / "cfg.json"
-    )
+    records.write(record(method="cfg|x", joint=0.9, features_fingerprint="abcdefghij"), tmp_path / "a" / "cfg.json")
     records.write(record(method="lace", joint=0.8, features="inception-clean"), tmp_path / "b" / "lace.json")
     only = {"id": Estimate(0.5, 0.4, 0.6)}
     records.write(record(method="unguided", features=None, metrics=only, config={}), tmp_path / "u.json")
@@ -118,11 +116,7 @@ def test_markdown_keeps_features_apart(folder):
     age, edit = text.split("## ")[1:]
     assert "FID (synthfaces-id)" in age
     assert "sampler dpmpp_2m, n 1000, seed 0" in edit
-    table = [
-        [cell.strip() for cell in line.strip("| ").split(" | ")]
-        for line in edit.splitlines()
-        if line[:1] == "|"
-    ]
+    table = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in edit.splitlines() if line[:1] == "|"]
     heading, _, *lines = table
     fid = ["FID (inception-clean)", "FID (synthfaces-id @01234567)", "FID (synthfaces-id @abcdefgh)"]
     assert [h for h in heading if h.startswith("FID")] == fid

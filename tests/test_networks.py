@@ -32,9 +32,7 @@ def test_latent_mlp_is_what_the_paper_draws(z_t):
     torch.testing.assert_close(net(z, t), torch.stack(expected), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    "net", [LatentMLP(12, 20, 4), LatentClassifierNet(12, 5, hidden=20, layers=3, buckets=4)]
-)
+@pytest.mark.parametrize("net", [LatentMLP(12, 20, 4), LatentClassifierNet(12, 5, hidden=20, layers=3, buckets=4)])
 def test_a_shared_time_gives_what_per_sample_times_give(net, z_t):
     z, t = z_t
     net.double()

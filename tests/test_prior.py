@@ -5,7 +5,7 @@ import torch
 
 from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.data.store import unwhiten
-from lcg_lightning.diffusion import elbo, q_sample
+from lcg_lightning.diffusion import q_sample
 from lcg_lightning.noise import sample_noise
 from lcg_lightning.prior import LatentPrior
 from tests import toy_latents
@@ -46,9 +46,6 @@ def test_prior_learns_two_modes(fitted):
     (reported,) = trainer().test(prior, data, verbose=False)
     assert reported["test/elbo"] == pytest.approx(log_p.item(), abs=0.35)
     assert reported["test/bpd"] == pytest.approx(-reported["test/elbo"] / D / math.log(2))
-    exact = elbo(prior, z0[:50].float(), prior.schedule, lambda t: sample_noise(1, range(50), (D,), t))
-    estimate = prior.elbo(z0[:50].float(), torch.arange(50))
-    assert estimate.mean().item() == pytest.approx(exact.mean().item(), abs=0.3)
 
 
 def test_validation_repeats_and_uses_the_averaged_weights(fitted):

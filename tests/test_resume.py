@@ -93,8 +93,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     results = {"states": {}, "reports": {}}
     for kind in ("prior", "classifier"):
-        model, data = module(kind), LatentDataModule(sys.argv[1], batch_size=16)
-        run = trainer(2, devices=2, strategy="ddp")
+        model, data = module(kind), LatentDataModule(sys.argv[1], batch_size=64)
+        run = trainer(1, devices=2, strategy="ddp")
         run.fit(model, data)
         results["states"][kind] = model.state_dict()
         (results["reports"][kind],) = run.test(model, data, verbose=False)

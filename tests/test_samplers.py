@@ -67,9 +67,7 @@ def test_ddpm_is_that_of_diffusers(monkeypatch):
     grid, noise = full_grid(schedule), numbered_noise()
     eps, z = curved_eps(grid), start()
     draws = iter(range(100))
-    monkeypatch.setattr(
-        "diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise(next(draws))
-    )
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise(next(draws)))
     expected = run_scheduler(theirs, eps, z, theirs.timesteps)
     torch.testing.assert_close(ddpm(eps, z, grid, noise=noise), expected, rtol=0, atol=1e-10)
 

@@ -39,7 +39,7 @@ def write(path, n=2000, modes=False):
         labels[torch.rand(rows, 3, generator=g) < 0.1] = torch.nan
         return Split(z.float(), labels.float(), [f"{name}{i}" for i in range(rows)])
 
-    splits = {"train": split("train", n), "val": split("val", n // 2), "test": split("test", 201)}
+    splits = {"train": split("train", n), "val": split("val", min(n // 2, 1000)), "test": split("test", 201)}
     return write_store(path, splits, SCHEMA, "toy", {"toy": True})
 
 

@@ -1,14 +1,21 @@
 """``lcg export-zoo``: trained recipes to shipped weights, each with a card of measured figures."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.data.synthfaces import SCHEMA, Z_DIM, Faces, faces_from_z, independent_faces, render, sample_z
+from lcg_lightning.data.synthfaces import (
+    SCHEMA,
+    Faces,
+    faces_from_z,
+    independent_faces,
+    render,
+    sample_z,
+)
 from lcg_lightning.generators import zoo
 from lcg_lightning.generators.zoo_training import AttributeRecipe, GeneratorRecipe, IdentityRecipe
 from lcg_lightning.metrics.accuracy import attribute_scores
@@ -51,7 +58,11 @@ def export_zoo(
 
 
 def _cards(n: int) -> None:
-    judge, who, generator = zoo.load_attribute_judge(NAME), zoo.load_identity_network(NAME), zoo.load_generator(NAME)
+    judge, who, generator = (
+        zoo.load_attribute_judge(NAME),
+        zoo.load_identity_network(NAME),
+        zoo.load_generator(NAME),
+    )
     z = sample_z(n, HELD_OUT_SEED)
     faces = faces_from_z(z)
     images = render(faces)
@@ -71,7 +82,12 @@ def _cards(n: int) -> None:
     def psnr(x: Tensor) -> float:
         return float((10 * torch.log10(4 / (x - images).square().mean((1, 2, 3)))).mean())
 
-    _card("attributes", AttributeRecipe, n, {f"accuracy on clean renders: {k}": v for k, v in agreement(images).items()})
+    _card(
+        "attributes",
+        AttributeRecipe,
+        n,
+        {f"accuracy on clean renders: {k}": v for k, v in agreement(images).items()},
+    )
     _card(
         "identity",
         IdentityRecipe,
@@ -97,8 +113,8 @@ def _cards(n: int) -> None:
     )
 
 
-def _batched(function: "Callable[[Tensor], Tensor]", x: Tensor, size: int = 100) -> Tensor:
-    return torch.cat([function(part) for part in x.split(size)])
+def _batched(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 100) -> Tensor:
+    return torch.cat([function(part) for part in torch.split(x, size)])
 
 
 def _card(part: str, recipe: type, n: int, figures: dict[str, float]) -> None:

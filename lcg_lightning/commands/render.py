@@ -48,7 +48,7 @@ def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, see
 
 
 def _allowed(n: int, seed: int) -> torch.Tensor:
-    """n rows of z that show no held-out combination."""
+    """N rows of z that show no held-out combination."""
     z, block = torch.zeros(0, 0), 0
     while len(z) < n:
         more = sample_z(4096, seed * 2**16 + block + 1)

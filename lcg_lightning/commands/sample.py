@@ -65,7 +65,7 @@ def sample(
     width = torch.Size(latents_store.latent_shape).numel()
     latents, images = [], []
     with folder(out) as part:
-        for index in track(torch.arange(n).split(batch_size), description="Sampling"):
+        for index in track(torch.split(torch.arange(n), batch_size), description="Sampling"):
 
             def noise(draw: int, index: Tensor = index) -> Tensor:
                 return sample_noise(seed, index, (width,), draw).to(device)

@@ -1,0 +1,1 @@
+"""Latents: rendering, encoding, storing and serving them."""

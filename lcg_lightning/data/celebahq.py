@@ -86,13 +86,9 @@ def read_table(path: str | Path) -> tuple[list[str], list[str], NDArray[np.float
         rows.pop()
     for i, row in enumerate(rows, 3):
         if len(row) != len(columns) + 1:
-            raise UserError(
-                f"{path} line {i}: expected a file name and {len(columns)} values, found {len(row)} words"
-            )
+            raise UserError(f"{path} line {i}: expected a file name and {len(columns)} values, found {len(row)} words")
     if len(rows) != int(lines[0]):
-        raise UserError(
-            f"{path}: line 1 says {int(lines[0])} rows but there are {len(rows)}; restore the whole file"
-        )
+        raise UserError(f"{path}: line 1 says {int(lines[0])} rows but there are {len(rows)}; restore the whole file")
     ids = [image_id(row[0]) for row in rows]
     _refuse_repeated(path, ids)
     try:
@@ -160,9 +156,7 @@ def read_celebahq(
     for measure in measures:
         column = _column(", ".join(map(str, measure_files)), header, measure.name)
         if measure.kind != "continuous":
-            raise UserError(
-                f"measure {measure.name} must be continuous, with low and high, not {measure.kind}"
-            )
+            raise UserError(f"measure {measure.name} must be continuous, with low and high, not {measure.kind}")
         labels.append(numbers[column][:, None])
         schema.append(replace(measure, name=header[column]))
     table = torch.from_numpy(np.concatenate(labels, axis=1))
@@ -238,9 +232,7 @@ class ImageFiles(Dataset[Tensor]):
         if image.size != expected:
             how = "crop it to a square first" if self.resize else "resize it, or turn on resize"
             found = f"{image.width}x{image.height}"
-            raise UserError(
-                f"{path} is {found} pixels, and the generator takes {self.size}x{self.size}; {how}"
-            )
+            raise UserError(f"{path} is {found} pixels, and the generator takes {self.size}x{self.size}; {how}")
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
 
 
@@ -248,9 +240,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read as text ({getattr(error, 'strerror', None) or 'not UTF-8'})"
-        ) from None
+        raise UserError(f"{path} cannot be read as text ({getattr(error, 'strerror', None) or 'not UTF-8'})") from None
 
 
 def _write_table(path: str | Path, names: Sequence[str], rows: list[str]) -> None:
@@ -275,9 +265,7 @@ def _column(where: str | Path, names: Sequence[str], name: str) -> int:
 def _refuse_repeated(path: Path, ids: Sequence[str]) -> None:
     twice = [i for i, count in Counter(ids).items() if count > 1]
     if twice:
-        raise UserError(
-            f"{path}: {twice[0]} has more than one row ({len(twice)} such names); keep one of them"
-        )
+        raise UserError(f"{path}: {twice[0]} has more than one row ({len(twice)} such names); keep one of them")
 
 
 def _refuse_missing(missing: Sequence[str], text: str) -> None:

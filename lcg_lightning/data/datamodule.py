@@ -75,9 +75,7 @@ class LatentDataModule(LightningDataModule):
         predict_split: the split that ``predict`` reads.
     """
 
-    def __init__(
-        self, store: str | Path, batch_size: int = 256, seed: int = 0, predict_split: str = "test"
-    ) -> None:
+    def __init__(self, store: str | Path, batch_size: int = 256, seed: int = 0, predict_split: str = "test") -> None:
         super().__init__()
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")

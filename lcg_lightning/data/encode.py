@@ -92,9 +92,7 @@ class Shards:
             UserError: some are not encoded.
         """
         if todo := self.unfinished():
-            raise UserError(
-                f"{len(todo)} of {len(self.stamps)} images are not encoded yet; run the same command again"
-            )
+            raise UserError(f"{len(todo)} of {len(self.stamps)} images are not encoded yet; run the same command again")
         latents = torch.empty(len(self.stamps), *self.latent_shape)
         for rows, part in self.read():
             latents[rows] = part
@@ -127,9 +125,7 @@ class ShardWriter(BasePredictionWriter):
         latents = prediction.detach().float().cpu()
         expected = (len(batch_indices), *self.shards.latent_shape)
         if latents.shape != expected:
-            raise UserError(
-                f"the generator encodes to shape {tuple(latents.shape)}, but its latents are {expected}"
-            )
+            raise UserError(f"the generator encodes to shape {tuple(latents.shape)}, but its latents are {expected}")
         check_finite(latents, [self.ids[row] for row in batch_indices])
         self._rows += batch_indices
         self._latents.append(latents)
@@ -175,12 +171,8 @@ class EncodeModule(LightningModule):
 
     def predict_dataloader(self) -> DataLoader[Tensor]:
         """This process's share of the images; batches are the same on any number of processes."""
-        sampler = UnpaddedSampler(
-            self.rows, self.trainer.world_size, self.trainer.global_rank, self.batch_size
-        )
-        return DataLoader(
-            self.images, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers
-        )
+        sampler = UnpaddedSampler(self.rows, self.trainer.world_size, self.trainer.global_rank, self.batch_size)
+        return DataLoader(self.images, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers)
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Latents (B, *latent_shape) of images (B, 3, H, W)."""
@@ -255,9 +247,7 @@ def encode(
         parts = {}
         for name in SPLITS:
             members = [row for row, split in enumerate(splits) if split == name]
-            parts[name] = Split(
-                latents[members], images.labels[members], [images.ids[row] for row in members]
-            )
+            parts[name] = Split(latents[members], images.labels[members], [images.ids[row] for row in members])
         write_store(out, parts, images.schema, generator.fingerprint, source or {})
         shutil.rmtree(shards.folder)
     trainer.strategy.barrier()

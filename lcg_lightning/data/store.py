@@ -139,22 +139,14 @@ def write_store(
     refuse_occupied(path)
     splits = {name: split for name, split in splits.items() if split.ids}
     if "train" not in splits or not set(splits) <= set(SPLITS):
-        raise UserError(
-            f"a store needs rows in train, and only {', '.join(SPLITS)}; got {', '.join(splits) or 'none'}"
-        )
+        raise UserError(f"a store needs rows in train, and only {', '.join(SPLITS)}; got {', '.join(splits) or 'none'}")
     shape = splits["train"].latents.shape[1:]
-    twice = [
-        i for i, count in Counter(i for split in splits.values() for i in split.ids).items() if count > 1
-    ]
+    twice = [i for i, count in Counter(i for split in splits.values() for i in split.ids).items() if count > 1]
     if twice:
-        raise UserError(
-            f"id {twice[0]} stands in the store twice ({len(twice)} such ids); ids must be unique"
-        )
+        raise UserError(f"id {twice[0]} stands in the store twice ({len(twice)} such ids); ids must be unique")
     for name, (latents, labels, ids) in splits.items():
         if latents.shape != (len(ids), *shape):
-            raise UserError(
-                f"{name} latents have shape {tuple(latents.shape)}, expected {(len(ids), *shape)}"
-            )
+            raise UserError(f"{name} latents have shape {tuple(latents.shape)}, expected {(len(ids), *shape)}")
         check_finite(latents, ids)
         check_labels(labels, schema, ids)
     mean, std = statistics(splits["train"].latents)
@@ -214,9 +206,7 @@ class LatentStore:
         try:
             about = json.loads((path / "store.json").read_text(encoding="utf-8"))
         except OSError:
-            raise UserError(
-                f"{path} is not a latent store (no store.json); make one with `lcg encode`"
-            ) from None
+            raise UserError(f"{path} is not a latent store (no store.json); make one with `lcg encode`") from None
         except ValueError:
             raise UserError(f"{path}/store.json is damaged; make the store again") from None
         if not isinstance(about, dict) or about.get("format") != _FORMAT:
@@ -261,13 +251,9 @@ class LatentStore:
                 latents, labels = tensors.get_tensor("latents"), tensors.get_tensor("labels")
                 ids = json.loads(tensors.metadata()["ids"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{file} is damaged ({' '.join(str(error).split())}); make the store again"
-            ) from None
+            raise UserError(f"{file} is damaged ({' '.join(str(error).split())}); make the store again") from None
         found = (len(ids), tuple(latents.shape), tuple(labels.shape), latents.dtype, labels.dtype)
         n = self.sizes[name]
         if found != (n, (n, *self.latent_shape), (n, len(self.schema)), torch.float32, torch.float32):
-            raise UserError(
-                f"{file} does not hold what store.json says (found {found}); make the store again"
-            )
+            raise UserError(f"{file} does not hold what store.json says (found {found}); make the store again")
         return Split(latents, labels, ids)

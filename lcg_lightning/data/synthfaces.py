@@ -23,7 +23,6 @@ in :data:`HELD_OUT` never occur in the training and validation splits; the test 
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -97,7 +96,7 @@ def faces_from_z(z: Tensor) -> Faces:
 
 
 def sample_z(n: int, seed: int) -> Tensor:
-    """n rows of N(0, I), (n, Z_DIM)."""
+    """N rows of N(0, I), (n, Z_DIM)."""
     return torch.randn(n, Z_DIM, generator=torch.Generator().manual_seed(seed))
 
 
@@ -181,9 +180,7 @@ def _draw(identity: Tensor, scene: Tensor, labels: Tensor, size: int) -> Tensor:
     au = u.abs()
     eye_y = 0.0
 
-    top = 0.5 + 0.38 * torch.tanh(
-        torch.stack([3 * scene[:, 0] - 1.5, 3 * scene[:, 1] - 1.5, 1.5 - 3 * scene[:, 0]], 1)
-    )
+    top = 0.5 + 0.38 * torch.tanh(torch.stack([3 * scene[:, 0] - 1.5, 3 * scene[:, 1] - 1.5, 1.5 - 3 * scene[:, 0]], 1))
     canvas = top[:, :, None, None] * (0.82 + 0.18 * y[:, None]).expand(b, 1, size, size)
 
     def paint(colour: Tensor, distance: Tensor, opacity: Tensor | float = 1.0) -> None:
@@ -199,9 +196,7 @@ def _draw(identity: Tensor, scene: Tensor, labels: Tensor, size: int) -> Tensor:
     def box(px: Tensor, py: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
         return torch.maximum(px.abs() - rx, py.abs() - ry)
 
-    def segment(
-        x0: Tensor | float, y0: Tensor | float, x1: Tensor | float, y1: Tensor | float, r: float
-    ) -> Tensor:
+    def segment(x0: Tensor | float, y0: Tensor | float, x1: Tensor | float, y1: Tensor | float, r: float) -> Tensor:
         dx, dy = torch.as_tensor(x1 - x0), torch.as_tensor(y1 - y0)
         h = (((au - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy)).clamp(0.0, 1.0)
         return torch.sqrt((au - x0 - h * dx) ** 2 + (y - y0 - h * dy) ** 2) - r
@@ -218,9 +213,7 @@ def _draw(identity: Tensor, scene: Tensor, labels: Tensor, size: int) -> Tensor:
     ink = skin * 0.50
     lines = torch.minimum(box(u, y + 0.36, 0.24, 0.012), box(u, y + 0.28, 0.28, 0.012))
     folds = segment(nose_w + 0.06, nose_y, mouth_w + 0.08, nose_y + 0.20, 0.016)
-    bags = torch.maximum(
-        ellipse(au - eye_x, y - eye_y, eye_r + 0.05, eye_r + 0.045).abs() - 0.014, eye_y + 0.05 - y
-    )
+    bags = torch.maximum(ellipse(au - eye_x, y - eye_y, eye_r + 0.05, eye_r + 0.045).abs() - 0.014, eye_y + 0.05 - y)
     paint(ink, torch.maximum(torch.minimum(torch.minimum(lines, folds), bags), face), age)
 
     beard_edge = 0.32 - 0.9 * (au - 0.05).clamp(min=0.0) ** 2 - y
@@ -249,9 +242,7 @@ def _draw(identity: Tensor, scene: Tensor, labels: Tensor, size: int) -> Tensor:
     lens = ellipse(au - eye_x - 0.01, y - eye_y, 0.205, 0.185)
     paint(skin.new_tensor([0.75, 0.90, 1.0]).expand(b, 3), lens, 0.25 * glasses)
     arms = box(au - face_w, y - eye_y + 0.03, (face_w - eye_x - 0.2).clamp(min=0.02), 0.022)
-    rims = torch.minimum(
-        torch.minimum(lens.abs() - 0.028, box(u, y - eye_y + 0.02, eye_x - 0.18, 0.024)), arms
-    )
+    rims = torch.minimum(torch.minimum(lens.abs() - 0.028, box(u, y - eye_y + 0.02, eye_x - 0.18, 0.024)), arms)
     paint(frame, rims, glasses)
 
     cloth = _hue(scene[:, 4], 0.10, 0.80)

@@ -1,0 +1,1 @@
+"""Pretrained networks from latents to images, and the small ones that ship with the package."""

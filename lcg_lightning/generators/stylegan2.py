@@ -177,10 +177,7 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Features and image so far, with ws (B, num_conv + 1, w_dim), to those at twice the resolution."""
         styles = iter(ws.unbind(dim=1))
-        if x is None:
-            x = self.const.expand(len(ws), -1, -1, -1)
-        else:
-            x = self.conv0(x, next(styles), noise_mode)
+        x = self.const.expand(len(ws), -1, -1, -1) if x is None else self.conv0(x, next(styles), noise_mode)
         x = self.conv1(x, next(styles), noise_mode)
         rgb = self.torgb(x, next(styles))
         return x, rgb if image is None else upsample(image, self.resample_filter) + rgb
@@ -195,7 +192,12 @@ class Synthesis(nn.Module):
     """ws (B, num_ws, w_dim) -> image (B, channels, resolution, resolution), about [-1, 1], not clamped."""
 
     def __init__(
-        self, w_dim: int, resolution: int, channels: int = 3, channel_base: int = 32768, channel_max: int = 512
+        self,
+        w_dim: int,
+        resolution: int,
+        channels: int = 3,
+        channel_base: int = 32768,
+        channel_max: int = 512,
     ) -> None:
         super().__init__()
         self.resolutions = [2**i for i in range(2, int(math.log2(resolution)) + 1)]

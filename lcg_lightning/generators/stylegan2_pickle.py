@@ -64,7 +64,15 @@ def read_pickle(path: Path) -> NetworkState:
             data = _Unpickler(file).load()
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError, ValueError, IndexError, KeyError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        RuntimeError,
+        AttributeError,
+        ValueError,
+        IndexError,
+        KeyError,
+    ) as error:
         raise UserError(f"{path}: not a readable network pickle ({error}); fetch it again") from None
     if not (isinstance(data, dict) and isinstance(data.get("G_ema"), dict)):
         raise UserError(f"{path}: no generator G_ema in it; give a stylegan2-ada-pytorch network-snapshot.pkl")
@@ -74,7 +82,8 @@ def read_pickle(path: Path) -> NetworkState:
 
 def state_dict(network: NetworkState, prefix: str = "") -> dict[str, Tensor]:
     """Flat state dict of a recorded module and its submodules."""
-    state, out = network["state"], {}
+    state = network["state"]
+    out: dict[str, Tensor] = {}
     for kind in ("_parameters", "_buffers"):
         out |= {prefix + k: v.detach() for k, v in state[kind].items() if v is not None}
     for name, child in state["_modules"].items():

@@ -133,6 +133,7 @@ def save(name: str, networks: dict[str, nn.Module], config: dict[str, Any], fold
 
 
 def read(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict and configuration of a network of the zoo."""
     path = WEIGHTS / f"{name}.safetensors"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))
@@ -144,5 +145,9 @@ def read(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _fill(network: nn.Module, state: dict[str, Tensor], prefix: str) -> None:
     network.load_state_dict(
-        {k.removeprefix(prefix): v.float() if v.is_floating_point() else v for k, v in state.items() if k.startswith(prefix)}
+        {
+            k.removeprefix(prefix): v.float() if v.is_floating_point() else v
+            for k, v in state.items()
+            if k.startswith(prefix)
+        }
     )

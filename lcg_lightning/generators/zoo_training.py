@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +82,7 @@ class Recipe(LightningModule):
         """The random numbers of one batch."""
         return torch.Generator().manual_seed(int(seed))
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> Any:
         """AdamW and its schedule, over the trainer's whole number of steps."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, betas=(0.9, 0.99))
@@ -250,8 +251,8 @@ class GeneratorRecipe(Recipe):
         super().__init__(batch_size, lr)
         self.save_hyperparameters(ignore=["factor_network"])
         self.w = dict(perceptual=perceptual, alignment=alignment)
-        self.encoder_config = {"num_outputs": w_dim, "num_features": 256, "widths": (24, 48, 96, 192)}
-        self.network_config = {
+        self.encoder_config: dict[str, Any] = {"num_outputs": w_dim, "num_features": 256, "widths": (24, 48, 96, 192)}
+        self.network_config: dict[str, Any] = {
             "z_dim": Z_DIM,
             "w_dim": w_dim,
             "img_resolution": IMAGE_SIZE,

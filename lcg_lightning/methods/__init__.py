@@ -1,0 +1,1 @@
+"""LCG and what it is compared with, behind one interface."""

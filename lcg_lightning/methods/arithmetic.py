@@ -79,7 +79,11 @@ class LatentArithmetic(Method):
     name = "arithmetic"
 
     def __init__(
-        self, prior: Path | None = None, scale: float = 3.0, sampler: SamplerName = "dpmpp_2m", steps: int = 20
+        self,
+        prior: Path | None = None,
+        scale: float = 3.0,
+        sampler: SamplerName = "dpmpp_2m",
+        steps: int = 20,
     ) -> None:
         super().__init__(prior=prior, scale=scale, sampler=sampler, steps=steps)
         self.scale = scale
@@ -102,7 +106,8 @@ class LatentArithmetic(Method):
         self.register_buffer("weights", torch.stack([w for w, _ in fitted]), persistent=False)
         self.register_buffer("biases", torch.stack([b for _, b in fitted]), persistent=False)
 
-    def _apply(self, z: Tensor, condition: Condition) -> Tensor:
+    def moved(self, z: Tensor, condition: Condition) -> Tensor:
+        """Latents (B, D) moved by every attribute that a condition asks for."""
         rows = targets(condition, self.schema, len(z)).to(z)
         for i, attribute in enumerate(self.schema):
             z = shift(z, rows[:, i], attribute, self.weights[i], self.biases[i], self.scale)  # type: ignore[index]
@@ -112,12 +117,12 @@ class LatentArithmetic(Method):
         """Unguided samples (B, D), moved by every attribute that is asked for."""
         if self.start is None:
             raise UserError("method arithmetic: generation starts from samples of a prior; give its checkpoint")
-        return self._apply(self.start.generate(condition, noise), condition)
+        return self.moved(self.start.generate(condition, noise), condition)
 
     def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """Latents (B, D) after each edit; a step moves only what its own condition asks for."""
         results = []
         for condition in conditions:
-            source = self._apply(source, condition)
+            source = self.moved(source, condition)
             results.append(source)
         return results

@@ -52,7 +52,7 @@ def load_prior(path: Path, store: LatentStore) -> LatentPrior:
     Raises:
         UserError: the file is no prior checkpoint, or one for latents of another size.
     """
-    prior = _load(LatentPrior, path)
+    prior: LatentPrior = _load(LatentPrior, path)
     _check_width(path, int(prior.hparams["latent_dim"]), store)
     return prior
 
@@ -63,7 +63,7 @@ def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
     Raises:
         UserError: the file is no classifier checkpoint, or one of another schema or latent size.
     """
-    classifier = _load(LatentClassifier, path)
+    classifier: LatentClassifier = _load(LatentClassifier, path)
     _check_width(path, int(classifier.hparams["latent_dim"]), store)
     if classifier.schema != store.schema:
         raise UserError(

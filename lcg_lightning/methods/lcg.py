@@ -18,7 +18,7 @@ from lcg_lightning.samplers import SAMPLERS, evaluations
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "heun"]
 
 
-def draw(sampler: SamplerName, eps: EpsModel, grid: Grid, noise: Noise) -> Tensor:
+def draw(sampler: str, eps: EpsModel, grid: Grid, noise: Noise) -> Tensor:
     """Latents (B, D) sampled from noise draw 0; a stochastic sampler takes draws 1, 2, ... as it goes."""
     fresh = {"noise": lambda i: noise(i + 1)} if sampler == "ddpm" else {}
     return SAMPLERS[sampler](eps, noise(0), grid, **fresh)

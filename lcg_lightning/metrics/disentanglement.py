@@ -72,9 +72,7 @@ class UntouchedDrift(PerSampleMetric):
             UserError: an output is not finite.
         """
         if not (before.isfinite().all() and after.isfinite().all()):
-            raise UserError(
-                "untouched drift: a classifier output is not finite; check the generator's images"
-            )
+            raise UserError("untouched drift: a classifier output is not finite; check the generator's images")
         self.append(untouched_drift(before, after, targets, self.schema)[:, None], indices)
 
     def compute(self) -> Estimate:
@@ -85,7 +83,5 @@ class UntouchedDrift(PerSampleMetric):
         """
         drift = self.gathered()
         if not (~np.isnan(drift)).any():
-            raise UserError(
-                "untouched drift: every sample was asked for every attribute; leave one out to measure"
-            )
+            raise UserError("untouched drift: every sample was asked for every attribute; leave one out to measure")
         return bootstrap_mean(drift)[0]

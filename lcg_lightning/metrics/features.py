@@ -104,16 +104,12 @@ def load_inception(path: Path | None = None, download: bool = False) -> Inceptio
         raise UserError(f"{file}: the Inception network's file must be named {INCEPTION_FILE}; rename it")
     if not file.is_file():
         if not download:
-            raise UserError(
-                f"no Inception network at {file}; put {inception_url} there, or allow the download"
-            )
+            raise UserError(f"no Inception network at {file}; put {inception_url} there, or allow the download")
         _download(file)
     try:
         return InceptionFeatures(file)
     except (RuntimeError, AttributeError) as error:
-        raise UserError(
-            f"{file} is not clean-fid's Inception network; fetch it anew from {inception_url}"
-        ) from error
+        raise UserError(f"{file} is not clean-fid's Inception network; fetch it anew from {inception_url}") from error
 
 
 def _download(file: Path) -> None:
@@ -123,6 +119,4 @@ def _download(file: Path) -> None:
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             os.replace(check_download_inception(fpath=folder), file)
     except OSError as error:
-        raise UserError(
-            f"could not fetch {inception_url} ({error}); put the file at {file} by hand"
-        ) from error
+        raise UserError(f"could not fetch {inception_url} ({error}); put the file at {file} by hand") from error

@@ -106,7 +106,5 @@ class PerSampleMetric(Metric):
         rows = rows[np.argsort(rows[:, 0])]
         twice = rows[1:][np.diff(rows[:, 0]) == 0]
         if len(twice):
-            raise UserError(
-                f"{name}: sample {int(twice[0, 0])} was counted twice; use a sampler that does not pad"
-            )
+            raise UserError(f"{name}: sample {int(twice[0, 0])} was counted twice; use a sampler that does not pad")
         return rows[:, 1:]

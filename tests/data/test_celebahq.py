@@ -57,9 +57,7 @@ def read(world, **options) -> AnnotatedImages:
 
 
 def test_what_was_written_is_read(world):
-    assert (
-        world / "attributes.txt"
-    ).read_text() == "3\nSmiling Eyeglasses\n2.jpg  1 -1\n0.jpg  -1 -1\n1.jpg  1 1\n"
+    assert (world / "attributes.txt").read_text() == "3\nSmiling Eyeglasses\n2.jpg  1 -1\n0.jpg  -1 -1\n1.jpg  1 1\n"
     images = read(world, attributes=["eyeglasses"], measure_files=[world / "pose.txt"], measures=[YAW])
     assert images.schema.names == ("Eyeglasses", "Yaw")
     assert images.schema["Yaw"] == YAW

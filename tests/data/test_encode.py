@@ -117,9 +117,7 @@ class NotANumber(FakeGenerator):
 def test_bad_input_is_one_line_and_finished_work_is_kept(images, tmp_path):
     (images / "10.png").write_bytes((images / "10.png").read_bytes()[:60])
     for workers in (0, 1):
-        with pytest.raises(
-            UserError, match=r"^\S*10\.png cannot be read as an image \([^\n]*\); replace the file$"
-        ):
+        with pytest.raises(UserError, match=r"^\S*10\.png cannot be read as an image \([^\n]*\); replace the file$"):
             encode_here(images, tmp_path / "store", num_workers=workers)
     assert list((tmp_path / "store.partial").glob("*.safetensors"))
     with pytest.raises(UserError, match=r"^the latent of 02 is not finite[^\n]*$"):

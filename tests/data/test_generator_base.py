@@ -36,9 +36,7 @@ def test_fingerprint_is_of_names_shapes_and_bytes():
     layer = nn.Linear(2, 1)
     digest = hashlib.sha256()
     for name, shape in (("bias", "(1,)"), ("weight", "(1, 2)")):
-        digest.update(
-            f"{name} torch.float32 {shape}\n".encode() + getattr(layer, name).detach().numpy().tobytes()
-        )
+        digest.update(f"{name} torch.float32 {shape}\n".encode() + getattr(layer, name).detach().numpy().tobytes())
     assert fingerprint(layer) == digest.hexdigest()[:16]
     generator = Decoder()
     before = generator.fingerprint

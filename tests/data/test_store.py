@@ -47,9 +47,7 @@ def test_round_trip_and_whitening(store):
     torch.testing.assert_close(z.mean(0), torch.zeros(6).double(), rtol=0, atol=1e-9)
     spread = torch.tensor([0.0, 1, 1, 1, 1, 1]).double()  # the first dimension never varies
     torch.testing.assert_close(z.std(0, correction=0), spread, rtol=0, atol=1e-9)
-    torch.testing.assert_close(
-        unwhiten(whiten(latents, opened.mean, opened.std), opened.mean, opened.std), latents
-    )
+    torch.testing.assert_close(unwhiten(whiten(latents, opened.mean, opened.std), opened.mean, opened.std), latents)
 
 
 def test_split_depends_on_the_id_alone_and_keeps_its_fractions():
@@ -57,9 +55,7 @@ def test_split_depends_on_the_id_alone_and_keeps_its_fractions():
     splits = hash_splits(ids, (0.7, 0.1, 0.2))
     assert hash_splits(ids[::-1], (0.7, 0.1, 0.2)) == splits[::-1]
     for name, fraction in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
-        assert splits.count(name) / 20000 == pytest.approx(
-            fraction, abs=4 * (fraction * (1 - fraction) / 20000) ** 0.5
-        )
+        assert splits.count(name) / 20000 == pytest.approx(fraction, abs=4 * (fraction * (1 - fraction) / 20000) ** 0.5)
     with pytest.raises(UserError, match="sum to 1"):
         hash_splits(ids, (0.7, 0.1, 0.1))
 
@@ -99,9 +95,7 @@ def edit(path, **changes):
 
 
 def other_latents(path):
-    save_file(
-        {"latents": torch.zeros(7, 6), "labels": torch.zeros(7, 3)}, path / "test.safetensors", {"ids": "[]"}
-    )
+    save_file({"latents": torch.zeros(7, 6), "labels": torch.zeros(7, 3)}, path / "test.safetensors", {"ids": "[]"})
 
 
 def cut(path):

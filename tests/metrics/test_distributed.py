@@ -38,9 +38,7 @@ def data():
     targets = torch.tensor(
         [[1, NAN, 9], [0, 2, NAN], [1, NAN, NAN], [NAN, 0, -45], [1, 1, 0], [NAN, 1, NAN], [0, NAN, 3]]
     )
-    predicted = torch.tensor(
-        [[1, 0, 16], [0, 1, 0], [0, 2, 9], [1, 0, 45], [1, 1, 0], [0, 1, 9], [0, 0, 12.5]]
-    )
+    predicted = torch.tensor([[1, 0, 16], [0, 1, 0], [0, 2, 9], [1, 0, 45], [1, 1, 0], [0, 1, 9], [0, 0, 12.5]])
     return {
         "indices": torch.tensor([31, 4, 17, 8, 22, 3, 11]),
         "real": torch.randn(N, 3, generator=g) + 2,
