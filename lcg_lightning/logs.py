@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers import Logger
+from lightning.fabric.loggers.logger import Logger
 from lightning.pytorch.loggers import WandbLogger
 
 

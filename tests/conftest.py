@@ -1,9 +1,12 @@
 """A world small enough for tests: the demo's path at its tiniest, made once a session."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from lcg_lightning.data.synthfaces import SCHEMA
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,7 +19,7 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     faces, store = root / "faces", root / "store"
     assert main(["render", str(faces), "--train", "300", "--val", "40", "--test", "31"]) == 0
-    measures = '[{"name": "Age", "kind": "continuous", "low": 18, "high": 80}, {"name": "Yaw", "kind": "continuous", "low": -30, "high": 30}]'
+    measures = json.dumps([a for a in SCHEMA.to_json() if a["kind"] == "continuous"])
     encode = [
         "encode",
         str(store),

@@ -68,7 +68,7 @@ def _cards(n: int) -> None:
     images = render(faces)
     rebuilt = _batched(lambda x: generator.decode(generator.encode(x)), images)
     mapped = _batched(lambda x: generator.decode(generator.network.mapping(x)), z)
-    others = independent_faces(n, torch.Generator().manual_seed(HELD_OUT_SEED + 1))
+    others = independent_faces(sample_z(n, HELD_OUT_SEED + 1))
     again = render(Faces(faces.identity, others.scene, others.labels))
     e, e_rebuilt, e_again = (F.normalize(_batched(who.embed, x), dim=1) for x in (images, rebuilt, again))
     same, different = (e * e_again).sum(1), (e * e_again.roll(1, 0)).sum(1)

@@ -76,7 +76,7 @@ class Faces:
 def faces_from_z(z: Tensor) -> Faces:
     """Faces that standard Gaussian rows z (B, Z_DIM) stand for; deterministic."""
     u = ndtr(z)
-    identity, scene, v = u.split([IDENTITY_DIM, SCENE_DIM, len(SCHEMA)], dim=1)
+    identity, scene, v = u.tensor_split((IDENTITY_DIM, IDENTITY_DIM + SCENE_DIM), dim=1)
     age, short = v[:, 6], (identity[:, HAIR_LENGTH] < 0.5).float()
     probability = torch.stack(
         [
@@ -130,8 +130,8 @@ def render(faces: Faces, size: int = IMAGE_SIZE, chunk: int = 32) -> Tensor:
     Returns:
         images (B, 3, size, size) in [-1, 1].
     """
-    parts = zip(faces.identity.split(chunk), faces.scene.split(chunk), faces.labels.split(chunk), strict=True)
-    return torch.cat([_draw(*part, size) for part in parts])
+    parts = zip(*(torch.split(x, chunk) for x in (faces.identity, faces.scene, faces.labels)), strict=True)
+    return torch.cat([_draw(identity, scene, labels, size) for identity, scene, labels in parts])
 
 
 def _draw(identity: Tensor, scene: Tensor, labels: Tensor, size: int) -> Tensor:
@@ -251,9 +251,11 @@ def _draw(identity: Tensor, scene: Tensor, labels: Tensor, size: int) -> Tensor:
     return canvas.clamp_(0.0, 1.0).mul_(2.0).sub_(1.0)
 
 
-def independent_faces(n: int, generator: torch.Generator) -> Faces:
-    """Faces whose attributes are independent of each other and of the identity, each binary one on half of them."""
-    z = torch.randn(n, Z_DIM, generator=generator)
+def independent_faces(z: Tensor) -> Faces:
+    """Faces of standard Gaussian rows z (B, Z_DIM) whose attributes are independent of each other and of the identity.
+
+    Each binary attribute shows on half of them.
+    """
     faces = faces_from_z(z)
     binary = (z[:, IDENTITY_DIM + SCENE_DIM :][:, :6] < 0).float()
     return Faces(faces.identity, faces.scene, torch.cat([binary, faces.labels[:, 6:]], dim=1))

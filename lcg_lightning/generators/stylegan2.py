@@ -209,7 +209,9 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, noise_mode: NoiseMode = "const") -> Tensor:
         """Draws images from one latent per layer."""
-        x, image, at = None, None, 0
+        x: Tensor | None = None
+        image: Tensor | None = None
+        at = 0
         for r in self.resolutions:
             block: SynthesisBlock = getattr(self, f"b{r}")
             x, image = block(x, image, ws[:, at : at + block.num_conv + 1], noise_mode)
@@ -253,4 +255,5 @@ class StyleGAN2(nn.Module):
         self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, noise_mode: NoiseMode = "const"
     ) -> Tensor:
         """Images (B, C, H, W) of Gaussian z (B, z_dim)."""
-        return self.draw(self.mapping(z, c, truncation_psi), noise_mode)
+        w: Tensor = self.mapping(z, c, truncation_psi)
+        return self.draw(w, noise_mode)

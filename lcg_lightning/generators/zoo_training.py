@@ -4,7 +4,7 @@ All of them draw SynthFaces as they go: no image is seen twice. Configurations a
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning import LightningDataModule, LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -27,6 +27,7 @@ from lcg_lightning.data.synthfaces import (
     independent_faces,
     render,
 )
+from lcg_lightning.errors import UserError
 from lcg_lightning.generators.convnet import ConvNet, perceptual_distance
 from lcg_lightning.generators.stylegan2 import StyleGAN2
 
@@ -82,6 +83,10 @@ class Recipe(LightningModule):
         """The random numbers of one batch."""
         return torch.Generator().manual_seed(int(seed))
 
+    def gaussian(self, generator: torch.Generator) -> Tensor:
+        """The z (B, Z_DIM) of one batch of faces, on the module's device."""
+        return torch.randn(self.batch_size, Z_DIM, generator=generator).to(self.device)
+
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, over the trainer's whole number of steps."""
         parameters = [p for p in self.parameters() if p.requires_grad]
@@ -123,14 +128,14 @@ class FactorNetwork(Recipe):
     def training_step(self, seed: int) -> Tensor:
         """One batch of faces with independent attributes."""
         generator = self.generator(seed)
-        faces = independent_faces(self.batch_size, generator)
+        faces = independent_faces(self.gaussian(generator))
         loss = F.mse_loss(self.network(degrade(render(faces), generator)).float(), factors(faces))
         self.log("train/loss", loss, prog_bar=True, batch_size=self.batch_size)
         return loss
 
     def validation_step(self, seed: int) -> None:
         """Error on clean renders from the joint distribution."""
-        faces = faces_from_z(torch.randn(self.batch_size, Z_DIM, generator=self.generator(seed)))
+        faces = faces_from_z(self.gaussian(self.generator(seed)))
         error = (self.network(render(faces)) - factors(faces)).abs()
         self.log("val/mae_identity", error[:, :IDENTITY_DIM].mean(), prog_bar=True, batch_size=self.batch_size)
         self.log("val/mae_labels", error[:, IDENTITY_DIM + SCENE_DIM :].mean(), batch_size=self.batch_size)
@@ -147,10 +152,10 @@ class AttributeRecipe(Recipe):
     def training_step(self, seed: int) -> Tensor:
         """Cross entropy and Gaussian negative log-likelihood, on faces with independent attributes."""
         generator = self.generator(seed)
-        faces = independent_faces(self.batch_size, generator)
+        faces = independent_faces(self.gaussian(generator))
         outputs = self.network(degrade(render(faces), generator)).float()
         truth = SCHEMA.unit(faces.labels)
-        loss = outputs.new_zeros(())
+        loss: Tensor = outputs.new_zeros(())
         for i, attribute in enumerate(SCHEMA):
             out = outputs[:, SCHEMA.head(attribute.name)]
             if attribute.kind == "binary":
@@ -164,7 +169,7 @@ class AttributeRecipe(Recipe):
 
     def validation_step(self, seed: int) -> None:
         """Accuracy per attribute on clean renders from the joint; 1 - |error| in unit scale for age and yaw."""
-        faces = faces_from_z(torch.randn(self.batch_size, Z_DIM, generator=self.generator(seed)))
+        faces = faces_from_z(self.gaussian(self.generator(seed)))
         predicted = SCHEMA.predict(self.network(render(faces)).float())
         right = 1.0 - (SCHEMA.unit(predicted) - SCHEMA.unit(faces.labels)).abs()
         for i, name in enumerate(SCHEMA.names):
@@ -188,7 +193,7 @@ class IdentityRecipe(Recipe):
     def pair(self, seed: int) -> tuple[Tensor, Tensor]:
         """Two renders (B, 3, H, W) each of B identities."""
         generator = self.generator(seed)
-        a, b = (independent_faces(self.batch_size, generator) for _ in range(2))
+        a, b = (independent_faces(self.gaussian(generator)) for _ in range(2))
         b = Faces(a.identity, b.scene, b.labels)
         return degrade(render(a), generator), degrade(render(b), generator)
 
@@ -196,8 +201,8 @@ class IdentityRecipe(Recipe):
         """Contrastive loss over 2 B renders."""
         e = F.normalize(self.network(torch.cat(self.pair(seed))).float(), dim=1)
         logits = (e @ e.t()) / self.temperature
-        logits = logits.masked_fill(torch.eye(len(e), dtype=torch.bool), -1e9)
-        partner = torch.arange(len(e)).roll(len(e) // 2)
+        logits = logits.masked_fill(torch.eye(len(e), dtype=torch.bool, device=e.device), -1e9)
+        partner = torch.arange(len(e), device=e.device).roll(len(e) // 2)
         loss = F.cross_entropy(logits, partner)
         self.log("train/loss", loss, prog_bar=True, batch_size=self.batch_size)
         return loss
@@ -266,39 +271,24 @@ class GeneratorRecipe(Recipe):
         weights = torch.ones(64, 64)
         weights[18:58, 12:52] = inner_face
         self.register_buffer("inner", weights / weights.mean(), persistent=False)
-        self.critic = nn.Module()
-        if factor_network:
-            recipe = FactorNetwork.load_from_checkpoint(factor_network, map_location="cpu")
-            self.critic.network = recipe.network.eval().requires_grad_(False)
         self.to(memory_format=torch.channels_last)
-        wrap = torch.compile if compile else lambda f: f
-        self.draw = wrap(self.generator_network.draw)
-        self.encode = wrap(self.encoder.forward)
-        self.distance = wrap(partial(perceptual_distance, self.critic.network)) if factor_network else None
+        self.factor_network = factor_network
+        self.fuse: Callable[[Any], Any] = torch.compile if compile else lambda function: function
+        self.draw, self.encode = self.fuse(self.generator_network.draw), self.fuse(self.encoder.forward)
 
-    def train(self, mode: bool = True) -> "GeneratorRecipe":
-        """The perceptual network stays in eval mode."""
-        super().train(mode)
-        self.critic.eval()
-        return self
-
-    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Leaves the perceptual network out."""
-        state = checkpoint["state_dict"]
-        assert isinstance(state, dict)
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("critic.")}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        """Puts the perceptual network back."""
-        state = checkpoint["state_dict"]
-        assert isinstance(state, dict)
-        state |= {f"critic.{k}": v for k, v in self.critic.state_dict().items()}
+    def on_fit_start(self) -> None:
+        """Loads the perceptual network; it stays out of the module and so out of its checkpoints."""
+        if self.factor_network is None:
+            raise UserError("GeneratorRecipe: give factor_network, a checkpoint of FactorNetwork, to train with")
+        critic = FactorNetwork.load_from_checkpoint(self.factor_network, map_location=self.device).network
+        critic.eval().requires_grad_(False)
+        self.distance = self.fuse(partial(perceptual_distance, critic))
 
     def training_step(self, seed: int) -> Tensor:
         """Reconstruction, perceptual and alignment losses of one batch."""
-        generator, quarter = self.generator(seed), self.batch_size // 4
-        z = torch.randn(3 * quarter, Z_DIM, generator=generator)
-        known, free = render(faces_from_z(z)), render(independent_faces(quarter, generator))
+        quarter = self.batch_size // 4
+        z, other = torch.split(self.gaussian(self.generator(seed)), [3 * quarter, self.batch_size - 3 * quarter])
+        known, free = render(faces_from_z(z)), render(independent_faces(other))
         images = torch.cat([known, free]).contiguous(memory_format=torch.channels_last)
         mapped, encoded = self.generator_network.mapping(z), self.encode(images)
         out = self.draw(torch.cat([mapped[: 2 * quarter], encoded[2 * quarter :]])).float()
@@ -309,7 +299,7 @@ class GeneratorRecipe(Recipe):
         pixels = ((error.abs() + error.square()) * self.inner).mean()
         align = F.mse_loss(encoded[: 3 * quarter].float(), mapped.detach().float())
         features = self.distance(out, images)
-        loss = pixels + self.w["perceptual"] * features + self.w["alignment"] * align
+        loss: Tensor = pixels + self.w["perceptual"] * features + self.w["alignment"] * align
         names = ("pixels", "features", "align")
         self.log_dict(
             {f"train/{k}": v for k, v in zip(names, (pixels, features, align), strict=True)},
@@ -320,7 +310,7 @@ class GeneratorRecipe(Recipe):
 
     def validation_step(self, seed: int) -> None:
         """Peak signal-to-noise ratio of reconstructions and of mapped z, on faces from the joint."""
-        z = torch.randn(self.batch_size, Z_DIM, generator=self.generator(seed))
+        z = self.gaussian(self.generator(seed))
         images = render(faces_from_z(z))
         for name, w in (("mapped", self.generator_network.mapping(z)), ("encoded", self.encoder(images))):
             error = (self.generator_network.draw(w).float().clamp(-1, 1) - images).square().mean((1, 2, 3))

@@ -61,7 +61,8 @@ def shift(z: Tensor, target: Tensor, attribute: Attribute, weight: Tensor, bias:
     else:
         wanted = (target - attribute.low) / (attribute.high - attribute.low)
         length = (wanted - z @ weight - bias) / weight.square().sum()
-    return z + length.nan_to_num(nan=0.0)[:, None] * weight
+    moved: Tensor = z + length.nan_to_num(nan=0.0)[:, None] * weight
+    return moved
 
 
 class LatentArithmetic(Method):
