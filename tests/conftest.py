@@ -1,4 +1,4 @@
-"""A world small enough for tests: the demo's path at its tiniest, made once a session."""
+"""A world small enough for tests: the demo at its tiniest, made once a session."""
 
 import json
 from pathlib import Path
@@ -6,51 +6,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from lcg_lightning.data.synthfaces import SCHEMA
+from benchmarks.demo import demo
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """Rendered faces, their store, and a prior and a classifier trained for a moment, through the real commands."""
-    from lcg_lightning.cli import main
-
-    root = tmp_path_factory.mktemp("world")
-    faces, store = root / "faces", root / "store"
-    assert main(["render", str(faces), "--train", "300", "--val", "40", "--test", "31"]) == 0
-    measures = json.dumps([a for a in SCHEMA.to_json() if a["kind"] == "continuous"])
-    encode = [
-        "encode",
-        str(store),
-        str(faces / "images"),
-        str(faces / "attributes.txt"),
-        "--splits",
-        str(faces / "splits.txt"),
-    ]
-    files = f'["{faces / "pose.txt"}", "{faces / "age.txt"}"]'
-    assert main([*encode, "--measure_files", files, "--measures", measures]) == 0
-    for name in ("prior", "classifier"):
-        fit = [
-            "fit",
-            "--config",
-            str(ROOT / f"configs/debug/{name}.yaml"),
-            "--data.init_args.store",
-            str(store),
-        ]
-        options = [
-            "--trainer.default_root_dir",
-            str(root),
-            "--trainer.callbacks.init_args.dirpath",
-            str(root / name),
-        ]
-        assert main([*fit, *options]) == 0
+    """What the demo leaves behind: faces, their store, a prior and a classifier trained for a moment, a leaderboard."""
+    root = tmp_path_factory.mktemp("world") / "demo"
+    demo(root, train=300, test=31, epochs=2, n=31)
     return SimpleNamespace(
         root=root,
-        faces=faces,
-        store=store,
+        faces=root / "faces",
+        store=root / "store",
         prior=root / "prior/last.ckpt",
         classifier=root / "classifier/last.ckpt",
+        rows=json.loads((root / "leaderboard.json").read_text()),
     )
 
 

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from lcg_lightning.cli import COMMANDS, main, run
 from lcg_lightning.data.store import LatentStore, write_store
+from lcg_lightning.data.synthfaces import SCHEMA
 from tests.conftest import ROOT
 
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
@@ -30,6 +31,28 @@ def test_every_configuration_parses(path, capsys, world):
         run([*arguments, "--print_config"])
     assert stop.value.code == 0
     assert "class_path" in capsys.readouterr().out
+
+
+def test_rendering_and_encoding(tmp_path, world):
+    faces, store = tmp_path / "faces", tmp_path / "store"
+    assert main(["render", str(faces), "--train=12", "--val=2", "--test=3"]) == 0
+    measures = json.dumps([a for a in SCHEMA.to_json() if a["kind"] == "continuous"])
+    files = json.dumps([str(faces / "pose.txt"), str(faces / "age.txt")])
+    paths = [str(store), str(faces / "images"), str(faces / "attributes.txt"), "--splits", str(faces / "splits.txt")]
+    assert main(["encode", *paths, "--measure_files", files, "--measures", measures]) == 0
+    assert LatentStore.open(store).schema == LatentStore.open(world.store).schema
+    assert LatentStore.open(store).sizes == {"train": 12, "val": 2, "test": 3}
+
+
+@pytest.mark.parametrize("name", ["prior", "classifier"])
+def test_debug_configurations_run(name, world, tmp_path):
+    data = [f"--data.init_args.store={world.store}", f"--trainer.default_root_dir={tmp_path}"]
+    logs = [f"--trainer.logger.init_args.save_dir={tmp_path}", f"--trainer.callbacks.init_args.dirpath={tmp_path}"]
+    assert main(["fit", f"--config={ROOT}/configs/debug/{name}.yaml", *data, *logs]) == 0
+    assert (tmp_path / "last.ckpt").exists()
+    (log,) = tmp_path.glob("**/metrics.csv")
+    assert "val/loss" in log.read_text()
+    assert (log.parent / "config.yaml").exists()
 
 
 def fails(capsys, *arguments):
