@@ -19,12 +19,19 @@ from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASKS = Path(__file__).resolve().parent / "tasks"
 METHODS = ("lcg", "arithmetic", "unguided", "real")
-EDIT_SCALES = {"lcg": (1.0, 4.0, 8.0), "arithmetic": (1.0, 2.0, 4.0, 5.0)}
+EDIT_SCALES = {"lcg": (1.0, 2.0, 5.0), "arithmetic": (1.0, 2.0, 4.0, 5.0)}  # beside each method's default
 
 console = Console()
 
 
-def demo(out: Path = Path("runs/demo"), train: int = 10000, test: int = 1000, epochs: int = 60, n: int = 1000) -> None:
+def demo(
+    out: Path = Path("runs/demo"),
+    train: int = 10000,
+    test: int = 1000,
+    epochs: int = 40,
+    n: int = 1000,
+    n_edit: int = 500,
+) -> None:
     """Run the whole path and write everything below one folder.
 
     Args:
@@ -32,7 +39,8 @@ def demo(out: Path = Path("runs/demo"), train: int = 10000, test: int = 1000, ep
         train: rendered training images.
         test: rendered test images.
         epochs: of prior and classifier.
-        n: samples of each evaluation.
+        n: samples of each evaluation of generation.
+        n_edit: samples of each evaluation of editing.
     """
     begin = time.perf_counter()
     shutil.rmtree(out, ignore_errors=True)
@@ -56,11 +64,11 @@ def demo(out: Path = Path("runs/demo"), train: int = 10000, test: int = 1000, ep
             if method == "unguided" and task == "editing":
                 continue
             with timed(f"Evaluate {method} on {task}"):
-                evaluate(out, task, method, n)
+                evaluate(out, task, method, n_edit if task == "editing" else n)
     for method, scales in EDIT_SCALES.items():
         for scale in scales:
             with timed(f"Evaluate {method} on editing, scale {scale:g}"):
-                evaluate(out, "editing", method, n, scale=scale)
+                evaluate(out, "editing", method, n_edit, scale=scale)
     rows = write_leaderboard(out)
     print_leaderboard(rows, console)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

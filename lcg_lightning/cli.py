@@ -94,12 +94,20 @@ def main(args: Sequence[str] | None = None) -> int:
             print(usage())
         else:
             raise UserError(f"no command {command!r}; lcg --help lists them")
-    except UserError as error:
-        if os.environ.get("LCG_TRACEBACK"):
+    except Exception as error:
+        mistake = users_mistake(error)
+        if mistake is None or os.environ.get("LCG_TRACEBACK"):
             raise
-        print(f"lcg: error: {error}", file=sys.stderr)
+        print(f"lcg: error: {mistake}", file=sys.stderr)
         return 2
     return 0
+
+
+def users_mistake(error: BaseException | None) -> UserError | None:
+    """The user's error behind another one: configuration parsers and worker processes wrap what they catch."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 if __name__ == "__main__":

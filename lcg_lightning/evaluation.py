@@ -25,8 +25,8 @@ from lcg_lightning.noise import sample_noise
 from lcg_lightning.records import Record, collect_versions, git_commit, write
 from lcg_lightning.tasks import Task, caption, merge
 
-SHOWN = 24
-"""Samples in the picture beside a record; a third of it for strips of edits."""
+SHOWN = 16
+"""Samples in the picture beside a record; half of it for strips of edits."""
 
 
 class Evaluation(LightningModule):
@@ -189,6 +189,11 @@ class Evaluation(LightningModule):
         if not self.trainer.is_global_zero:
             return
         with_fid = "fid" in metrics
+        sampler, nfe = "none", 0.0
+        if self.method:
+            sampler, nfe = self.method.sampler, self.method.nfe
+            if self.task.edits:
+                sampler, nfe = self.method.edit_sampler, len(self.cosines) * self.method.edit_nfe
         record = Record(
             task=self.task.name,
             method=self.label,
@@ -199,8 +204,8 @@ class Evaluation(LightningModule):
             features_fingerprint=self.features.fingerprint if with_fid else None,
             n=self.total,
             seed=self.seed,
-            sampler=self.method.sampler if self.method else "none",
-            nfe=self.method.nfe if self.method else 0.0,
+            sampler=sampler,
+            nfe=nfe,
             seconds=float(seconds),
             versions=collect_versions(),
             commit=git_commit(),
@@ -209,7 +214,7 @@ class Evaluation(LightningModule):
         write(record, self.out / "record.json")
         picture = self.out / "samples.png"
         if self.task.edits:
-            figures.strips([(images, words) for _, images, words in shown[: SHOWN // 3]], picture)
+            figures.strips([(images, words) for _, images, words in shown[: SHOWN // 2]], picture)
         else:
             captions = [words[0] for _, _, words in shown]
             figures.grid(torch.cat([images for _, images, _ in shown]), captions, 8, picture)

@@ -75,7 +75,7 @@ def _mosaic(rows: Sequence[tuple[Tensor, Sequence[str]]], path: Path) -> None:
     gap = 0.06
     width, height = columns * (_TILE + gap) + gap, sum(heads) + len(rows) * _TILE + gap
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+        figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
         top = height
         for (images, _), lines, head in zip(rows, wrapped, heads, strict=True):
             top -= head + _TILE

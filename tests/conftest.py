@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 def world(tmp_path_factory):
     """What the demo leaves behind: faces, their store, a prior and a classifier trained for a moment, a leaderboard."""
     root = tmp_path_factory.mktemp("world") / "demo"
-    demo(root, train=300, test=31, epochs=2, n=31)
+    demo(root, train=300, test=31, epochs=2, n=31, n_edit=16)
     return SimpleNamespace(
         root=root,
         faces=root / "faces",

@@ -117,3 +117,17 @@ def test_a_finished_evaluation_is_not_overwritten(evaluate, tmp_path, capsys):
     assert main(evaluate("real", "zero-shot", out)) == 2
     assert "not empty" in capsys.readouterr().err
     assert (out / "record.json").read_bytes() == before
+
+
+def test_wandb_keeps_the_table_and_the_picture_offline(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = [f"--config={ROOT / 'configs/logger/wandb.yaml'}", f"--trainer.logger.init_args.save_dir={tmp_path}"]
+    arguments = evaluate("real", "conditional-1", tmp_path / "out")
+    run([*arguments, *logger])
+    import wandb
+
+    wandb.finish()
+    (media,) = tmp_path.glob("wandb/offline-run-*/files/media")
+    assert list(media.glob("images/samples*.png"))
+    (table,) = media.glob("table/record*.json")
+    assert "acc_joint" in table.read_text()

@@ -29,9 +29,8 @@ def edit(
     images: Path | None = None,
     split: Literal["train", "val", "test"] = "test",
     n: int | None = None,
-    scale: float = 4.0,
-    tau: float = 0.5,
-    sampler: Literal["ddim", "dpmpp_2m", "heun"] = "dpmpp_2m",
+    scale: float = 3.0,
+    tau: float = 1.5,
     steps: int = 20,
     batch_size: int = 64,
     generator: str = "synthfaces",
@@ -52,7 +51,6 @@ def edit(
         n: how many, in order of name or row; all images, or 16 rows, by default.
         scale: guidance scale.
         tau: how far an edit may go from its source, in standard deviations of whitened latents.
-        sampler: a deterministic one.
         steps: sampler steps.
         batch_size: latents edited at a time.
         generator: name of a generator in the zoo.
@@ -65,7 +63,7 @@ def edit(
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder.fingerprint)
     trees = [parse(text, latents_store.schema) for text in conditions]
-    method = LatentClassifierGuidance(prior, classifier, scale, tau=tau, sampler=sampler, steps=steps)
+    method = LatentClassifierGuidance(prior, classifier, scale, tau=tau, steps=steps)
     method.prepare(latents_store)
     method.to(device)
     with folder(out) as part, torch.inference_mode():

@@ -27,7 +27,10 @@ class Method(nn.Module):
     name: str
     sampler: str = "none"
     nfe: float = 0.0
-    """Function evaluations of a network for one sample, or for one step of an edit."""
+    """Function evaluations of the prior for one generated sample."""
+    edit_sampler: str = "none"
+    edit_nfe: float = 0.0
+    """Function evaluations of the prior for one step of an edit."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__()

@@ -1,6 +1,5 @@
 """Latent classifier guidance, and its prior alone: the method this package is about, and its floor."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ from lcg_lightning.diffusion import EpsModel, Grid, logsnr_grid
 from lcg_lightning.errors import UserError
 from lcg_lightning.guidance import Source, guide
 from lcg_lightning.methods.base import Method, Noise, load_classifier, load_prior
-from lcg_lightning.samplers import SAMPLERS, evaluations
+from lcg_lightning.samplers import SAMPLERS, ddim, evaluations, invert
 
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "heun"]
 
@@ -55,31 +54,36 @@ class Unguided(Method):
 class LatentClassifierGuidance(Method):
     """LCG (arXiv 2304.12536): the prior's score plus the gradient of one log-probability.
 
-    Editing adds the source term of :class:`~lcg_lightning.guidance.Source` in its observation form. Sampling is
-    deterministic there and starts from the centre of the noised source and not from a draw, so that what the
-    condition does not ask for stays; conditions met once stay in the tree.
+    An edit adds the source term of :class:`~lcg_lightning.guidance.Source` in its observation form, and starts from
+    the noise that leads back to the source: DDIM is inverted under prior and source, then run again with the
+    condition. So an edit that asks for nothing changes nothing, and what moves is moved by the condition. (From a
+    drawn or a zero start, the same target drags every latent towards the mean of the prior.) Conditions met once
+    stay in the tree.
 
     Args:
         prior: checkpoint of a ``LatentPrior``.
         classifier: checkpoint of a ``LatentClassifier``.
         scale: guidance scale, the exponent of p(c | z_0).
         tau: how far an edit may go from its source, in standard deviations of whitened latents.
-        sampler: name of the sampler.
-        steps: its steps, on a grid even in log-SNR.
+        sampler: name of the sampler of generation.
+        steps: steps of sampler and inversion, on a grid even in log-SNR.
         interval: fraction of the time range in which the classifier guides.
+        fixed_point: iterations that make each step of the inversion exact.
     """
 
     name = "lcg"
+    edit_sampler = "ddim"
 
     def __init__(
         self,
         prior: Path,
         classifier: Path,
-        scale: float = 2.0,
-        tau: float = 0.5,
+        scale: float = 3.0,
+        tau: float = 1.5,
         sampler: SamplerName = "dpmpp_2m",
         steps: int = 20,
         interval: tuple[float, float] = (0.0, 1.0),
+        fixed_point: int = 3,
     ) -> None:
         super().__init__(
             prior=prior,
@@ -89,10 +93,11 @@ class LatentClassifierGuidance(Method):
             sampler=sampler,
             steps=steps,
             interval=list(interval),
+            fixed_point=fixed_point,
         )
         self.prior_path, self.classifier_path = prior, classifier
         self.scale, self.tau = scale, tau
-        self.sampler, self.steps, self.interval = sampler, steps, interval
+        self.sampler, self.steps, self.interval, self.fixed_point = sampler, steps, interval, fixed_point
 
     def prepare(self, store: LatentStore) -> None:
         """Loads prior and classifier."""
@@ -108,8 +113,9 @@ class LatentClassifierGuidance(Method):
         self.schema = store.schema
         self.grid = logsnr_grid(self.prior.schedule, self.steps)
         self.nfe = evaluations(self.sampler, self.grid)
+        self.edit_nfe = (2 + self.fixed_point) * len(self.grid.t)
 
-    def _eps(self, condition: Condition, source: Source | None = None) -> EpsModel:
+    def _eps(self, condition: Condition | None, source: Source | None = None) -> EpsModel:
         return guide(
             self.prior,
             self.classifier,
@@ -128,12 +134,10 @@ class LatentClassifierGuidance(Method):
 
     def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
         """Latents (B, D) after each edit; the source of a step is the result of the last one."""
-        if self.sampler == "ddpm":
-            raise UserError("method lcg: editing is deterministic; use the sampler ddim, dpmpp_2m or heun")
         results = []
         for k in range(len(conditions)):
-            eps = self._eps(And(tuple(conditions[: k + 1])), Source(source, tau=self.tau))
-            start = math.sqrt(self.grid.alpha_bar[0]) * source
-            source = SAMPLERS[self.sampler](eps, start, self.grid)
+            held = Source(source, tau=self.tau)
+            start = invert(self._eps(None, held), source, self.grid, fixed_point=self.fixed_point)
+            source = ddim(self._eps(And(tuple(conditions[: k + 1])), held), start, self.grid)
             results.append(source)
         return results

@@ -1,0 +1,88 @@
+"""Guidance as a method, on Gaussian latents whose posterior is known."""
+
+import math
+
+import torch
+
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.conditions import Literal
+from lcg_lightning.diffusion import logsnr_grid, make_schedule
+from lcg_lightning.methods.lcg import LatentClassifierGuidance, Unguided
+from lcg_lightning.noise import sample_noise
+
+SCHEMA = AttributeSchema((Attribute("Hat"),))
+W = torch.tensor([1.5, -0.5, 0.0], dtype=torch.float64)
+SCHEDULE = make_schedule("linear")
+
+
+class Normal:
+    """The exact prior of N(0, I): eps = sqrt(1 - a) z."""
+
+    schedule = SCHEDULE
+
+    def time_table(self, t):
+        known = torch.logit(SCHEDULE.alpha_bar)
+        low = t.long().clamp(max=998)
+        return torch.lerp(known[low], known[low + 1], t - low).sigmoid()
+
+    def forward_at(self, z, a):
+        return (1 - a).sqrt() * z
+
+
+class Linear(Normal):
+    """E[sigmoid(w.z_0) | z_t] as a logit, by MacKay's approximation."""
+
+    def forward_at(self, z, a):
+        return (a.sqrt() * z @ W / (1 + math.pi / 8 * (1 - a) * W.square().sum()).sqrt())[:, None]
+
+
+def lcg(**options):
+    method = LatentClassifierGuidance("", "", **options)
+    method.prior, method.classifier, method.schema = Normal(), Linear(), SCHEMA
+    method.grid = logsnr_grid(SCHEDULE, method.steps)
+    return method
+
+
+def noise(n):
+    return lambda draw: sample_noise(0, range(n), (3,), draw).double()
+
+
+def test_an_edit_that_asks_for_nothing_changes_nothing():
+    z = noise(50)(9)
+    (edited,) = lcg(steps=20, fixed_point=20).edit(z, [Literal("Hat", torch.full((50,), math.nan))])
+    torch.testing.assert_close(edited, z, rtol=0, atol=1e-6)
+
+
+def test_an_edit_moves_along_the_classifiers_direction_and_no_other():
+    z = noise(50)(9)
+    move = lcg(scale=2.0, fixed_point=20).edit(z, [Literal("Hat")])[0] - z
+    along = move @ W / W.norm()
+    assert (along > 0).all()
+    across = move - along[:, None] * W / W.norm()
+    assert across.abs().max() < 1e-6
+
+
+def test_a_wider_tau_and_a_larger_scale_move_further():
+    z = noise(50)(9)
+    far = [lcg(scale=s, tau=t).edit(z, [Literal("Hat")])[0] @ W for s, t in ((1, 0.5), (1, 1.5), (3, 1.5))]
+    assert far[0].mean() < far[1].mean() < far[2].mean()
+
+
+def test_generation_follows_the_tilted_normal():
+    """p(z) sigmoid(w.z) against quadrature along w; nothing happens across."""
+    z = lcg(scale=1.0, steps=60).generate(Literal("Hat"), noise(4000))
+    x = torch.linspace(-6, 6, 4001, dtype=torch.float64)
+    weight = torch.exp(-(x**2) / 2) * torch.sigmoid(W.norm() * x)
+    expected = (x * weight).sum() / weight.sum()
+    along = z @ W / W.norm()
+    assert abs(along.mean() - expected) < 0.04
+    assert z[:, 2].mean().abs() < 0.05
+    assert abs(z[:, 2].std() - 1) < 0.05
+
+
+def test_unguided_samples_are_the_prior():
+    method = Unguided("", steps=30)
+    method.prior, method.schema, method.grid = Normal(), SCHEMA, logsnr_grid(SCHEDULE, 30)
+    z = method.generate(Literal("Hat"), noise(4000))
+    assert z.mean(0).abs().max() < 0.06
+    torch.testing.assert_close(z.T @ z / 4000, torch.eye(3).double(), rtol=0, atol=0.08)
