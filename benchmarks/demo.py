@@ -85,6 +85,7 @@ def fit(out: Path, name: str, epochs: int) -> None:
             f"--config={CONFIGS / name / 'synthfaces.yaml'}",
             f"--data.init_args.store={out / 'store'}",
             f"--trainer.max_epochs={epochs}",
+            f"--trainer.check_val_every_n_epoch={max(1, epochs // 4)}",
             f"--trainer.default_root_dir={out / name}",
             f"--trainer.callbacks.init_args.dirpath={out / name}",
         ]
