@@ -19,7 +19,7 @@ from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASKS = Path(__file__).resolve().parent / "tasks"
 METHODS = ("lcg", "arithmetic", "unguided", "real")
-EDIT_SCALES = {"lcg": (1.0, 2.0, 5.0), "arithmetic": (1.0, 2.0, 4.0, 5.0)}  # beside each method's default
+EDIT_SCALES = {"lcg": (1.0, 4.0), "arithmetic": (1.5, 2.0, 4.0)}  # beside each method's default
 
 console = Console()
 

@@ -25,7 +25,7 @@ def sample(
     classifier: Path,
     out: Path,
     n: int = 16,
-    scale: float = 3.0,
+    scale: float = 2.0,
     interval: tuple[float, float] = (0.0, 1.0),
     sampler: SamplerName = "dpmpp_2m",
     steps: int = 20,
