@@ -99,7 +99,7 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
             {"model.init_args.features": "inception", "model.init_args.inception": "nowhere.pth"},
             "nowhere.pth",
         ),
-        ({"model.init_args.images": "."}, "no image for"),
+        ({"model.init_args.images": ROOT / "docs"}, "no image for"),
     ],
 )
 def test_mistakes_are_one_line(options, message, evaluate, tmp_path, capsys):
