@@ -1,9 +1,10 @@
-"""The command ``lcg``: Lightning's fit, validate, test and predict from YAML, and the commands of our own."""
+"""The command ``lcg``: Lightning's fit, validate and test from YAML, and the commands of our own."""
 
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
@@ -23,7 +24,6 @@ TRAINER_COMMANDS = {
     "fit": "Train the module of a configuration.",
     "validate": "Run a module's validation.",
     "test": "Evaluate a method on a task, or test a prior or classifier.",
-    "predict": "Run a module's prediction.",
 }
 COMMANDS: dict[str, Callable[..., Any]] = {
     "render": render.render,
@@ -38,10 +38,15 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 class SaveRunConfig(SaveConfigCallback):
     """Keeps the full configuration of a fit beside its logs, where a second run does not collide with it."""
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes ``config.yaml`` into the logger's folder; nothing without a logger."""
-        if stage == "fit" and trainer.log_dir is not None:
-            super().setup(trainer, pl_module, stage)
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes ``config.yaml`` into the folder of the logger's run; nothing without a logger."""
+        if stage != "fit" or trainer.logger is None:
+            return
+        logger = trainer.logger
+        folder = logger.log_dir or Path(logger.save_dir or ".", str(logger.name), str(logger.version))
+        path = Path(folder, "config.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
 
 
 class CLI(LightningCLI):
@@ -67,7 +72,7 @@ def run(args: Sequence[str]) -> CLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=SaveRunConfig,
-        save_config_kwargs={"overwrite": True},
+        save_config_kwargs={"save_to_log_dir": False},
         args=list(args),
     )
 

@@ -92,12 +92,13 @@ class Evaluation(LightningModule):
                 f"{self.store.path} has attributes {', '.join(self.store.schema.names)}, the judge "
                 f"{', '.join(self.judge.schema.names)}; encode with the judge's attributes"
             )
-        if self.trainer.is_global_zero:
-            refuse_occupied(self.out)
+        refuse_occupied(self.out)
         self.rows = self.store.sizes.get("test", 0)
         self.total = self.rows if self.n is None else self.n
-        if not self.rows:
-            raise UserError(f"{self.store.path} has no test split; encode one")
+        if self.rows < self.trainer.world_size:
+            raise UserError(
+                f"{self.store.path}: {self.rows} test rows for {self.trainer.world_size} processes; use fewer"
+            )
         self.paths: list[Path] = []
         if self.images_folder is not None:
             found = find_images(self.images_folder)
@@ -124,23 +125,22 @@ class Evaluation(LightningModule):
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Generates or edits, decodes and judges the samples of a batch of rows."""
+        if self.task.matches_data:
+            real = self._real(batch["latents"], batch["index"])
+            self.fid.update(self.features(real), batch["index"], real=True)
         for start in range(0, self.total, self.rows):
             index = batch["index"] + start
             keep = index < self.total
-            if not keep.any():
-                return
-            self._judge(batch["latents"][keep], batch["labels"][keep], index[keep])
-            if start == 0 and self.task.matches_data:
-                real = self._real(batch["latents"], batch["index"])
-                self.fid.update(self.features(real), batch["index"], real=True)
+            if keep.any():
+                self._judge(batch["latents"][keep], batch["labels"][keep], index[keep])
 
     def _judge(self, rows: Tensor, labels: Tensor, index: Tensor) -> None:
         schema = self.store.schema
         steps = self.task.steps(labels, index, schema)
         asked = merge(steps)
-        begin = time.perf_counter()
+        begin = self._clock()
         results = self._answer(rows, steps, index)
-        self.seconds += time.perf_counter() - begin
+        self.seconds += self._clock() - begin
         images = [self._decode(z) for z in results]
         outputs = self.judge(images[-1])
         self.accuracy.update(schema.predict(outputs), asked, index)
@@ -169,6 +169,12 @@ class Evaluation(LightningModule):
         if self.task.edits:
             return self.method.edit(rows, conditions)
         return [self.method.generate(conditions[0], noise)]
+
+    def _clock(self) -> float:
+        """Seconds, once the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def _decode(self, z: Tensor) -> Tensor:
         return self.generator.decode(unwhiten(z, self.store.mean, self.store.std).view(-1, *self.store.latent_shape))

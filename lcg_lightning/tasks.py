@@ -61,12 +61,9 @@ class Conditional(Task):
         columns = [schema.index(name) for name in self.attributes or schema.names]
         if not 1 <= self.ask <= len(columns):
             raise UserError(f"task {self.name}: it asks for {self.ask} of {len(columns)} attributes")
-        subsets = torch.zeros(0, len(schema), dtype=torch.bool)
-        for subset in combinations(columns, self.ask):
-            row = torch.zeros(1, len(schema), dtype=torch.bool)
-            row[0, list(subset)] = True
-            subsets = torch.cat([subsets, row])
-        asked = subsets[index.cpu() % len(subsets)].to(labels.device)
+        subsets = torch.tensor(list(combinations(columns, self.ask)))  # (S, ask)
+        turn = subsets[index.cpu() % len(subsets)].to(labels.device)
+        asked = torch.zeros_like(labels, dtype=torch.bool).scatter_(1, turn, True)
         return [labels.masked_fill(~asked, torch.nan)]
 
 

@@ -8,7 +8,7 @@ import torch
 from rich.progress import track
 
 from lcg_lightning import figures
-from lcg_lightning.commands.output import folder, write_images, write_latents
+from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.celebahq import ImageFiles, find_images
 from lcg_lightning.data.store import LatentStore, unwhiten, whiten
@@ -60,6 +60,7 @@ def edit(
         raise UserError("lcg edit: no conditions; give at least one")
     if n is not None and n < 1:
         raise UserError(f"lcg edit: n is {n}; edit at least one")
+    check_batches(batch_size, device)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder.fingerprint)
     trees = [parse(text, latents_store.schema) for text in conditions]

@@ -16,6 +16,7 @@ from lcg_lightning.data.synthfaces import (
     render,
     sample_z,
 )
+from lcg_lightning.errors import UserError
 from lcg_lightning.generators import zoo
 from lcg_lightning.generators.zoo_training import AttributeRecipe, GeneratorRecipe, IdentityRecipe
 from lcg_lightning.metrics.accuracy import attribute_scores
@@ -39,6 +40,9 @@ def export_zoo(
         generator: checkpoint of GeneratorRecipe.
         n: held-out renders that the cards' figures are measured on.
     """
+    for path in (attributes, identity, generator):
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint; train it with lcg fit and its configuration in configs/zoo")
     judge = AttributeRecipe.load_from_checkpoint(attributes, map_location="cpu")
     zoo.save(
         f"{NAME}-attributes",

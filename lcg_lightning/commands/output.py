@@ -6,11 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 from lcg_lightning.data.store import refuse_occupied
+from lcg_lightning.errors import UserError
+
+
+def check_batches(batch_size: int, device: str) -> None:
+    """Checks what every command that computes is told.
+
+    Raises:
+        UserError: a batch size below 1, or a device that is not there.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"device {device!r} cannot be used ({reason}); try cpu") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from rich.progress import track
 from torch import Tensor
 
 from lcg_lightning import figures
-from lcg_lightning.commands.output import folder, write_images, write_latents
+from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore, unwhiten
 from lcg_lightning.errors import UserError
@@ -56,6 +56,7 @@ def sample(
     """
     if n < 1:
         raise UserError(f"lcg sample: n is {n}; ask for at least one image")
+    check_batches(batch_size, device)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder.fingerprint)
     tree = parse(condition, latents_store.schema)

@@ -9,8 +9,9 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,25 +31,33 @@ def _record(meta: NetworkState) -> NetworkState:
 
 
 def _allowed() -> dict[tuple[str, str], Callable[..., Any]]:
-    import numpy as np
-
+    """What a pickle may name. Functions are made anew for each file, so that it cannot alter the real ones."""
     allowed: dict[tuple[str, str], Callable[..., Any]] = {
         ("collections", "OrderedDict"): OrderedDict,
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _record,
         ("torch.storage", "_load_from_bytes"): _load_storage,
-        ("numpy", "dtype"): np.dtype,
+        ("torch._utils", "_rebuild_tensor"): lambda *a: torch._utils._rebuild_tensor(*a),  # type: ignore[no-untyped-call]
+        ("torch._utils", "_rebuild_tensor_v2"): lambda *a: torch._utils._rebuild_tensor_v2(*a),  # type: ignore[no-untyped-call]
+        ("torch._utils", "_rebuild_parameter"): lambda *a: torch._utils._rebuild_parameter(*a),  # type: ignore[no-untyped-call]
+        ("numpy", "dtype"): lambda *a, **k: np.dtype(*a, **k),
     }
-    for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"):
-        allowed["torch._utils", name] = getattr(torch._utils, name)
+    for module in ("builtins", "__builtin__"):
+        allowed[module, "set"] = set
+    for module in ("dnnlib", "dnnlib.util"):
+        allowed[module, "EasyDict"] = dict
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        allowed[module, "scalar"] = np._core.multiarray.scalar  # type: ignore[attr-defined]
+        allowed[module, "scalar"] = lambda *a: np._core.multiarray.scalar(*a)  # type: ignore[attr-defined]
     return allowed
 
 
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.allowed = _allowed()
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _allowed()[module, name]
+            return self.allowed[module, name]
         except KeyError:
             raise UserError(f"refused to load {module}.{name}: not part of a StyleGAN2 network pickle") from None
 
@@ -94,6 +103,14 @@ def state_dict(network: NetworkState, prefix: str = "") -> dict[str, Tensor]:
 def load_pickle(path: Path) -> StyleGAN2:
     """A StyleGAN2 with the weights of a network pickle's G_ema."""
     network = read_pickle(path)
+    try:
+        return _build(network)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: not a network of the skip architecture of StyleGAN2 ({reason})") from error
+
+
+def _build(network: NetworkState) -> StyleGAN2:
     arguments = network["state"]["_init_kwargs"]
     synthesis, mapping = arguments.get("synthesis_kwargs", {}), arguments.get("mapping_kwargs", {})
     model = StyleGAN2(

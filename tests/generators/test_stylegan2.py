@@ -1,6 +1,8 @@
 """The synthesis network against the paper's formula, sample by sample, and against recorded official outputs."""
 
 import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,55 @@ def test_official_pickle_reproduces_its_references():
         }
     for name, value in found.items():
         assert (value - ref[name]).abs().max() < 1e-4, name
+
+
+class EasyDict(dict):
+    """What the official training script keeps its keyword arguments in."""
+
+
+class Recorded:
+    """Pickles as a call of the official reconstruction function, which is not there when the file is read."""
+
+    def __init__(self, meta):
+        self.meta = meta
+
+    def __reduce__(self):
+        return _reconstruct_persistent_obj, (self.meta,)
+
+
+def _reconstruct_persistent_obj(meta):
+    raise AssertionError("nothing in the file may run")
+
+
+def official(module):
+    """A module as torch_utils.persistence writes it, recursively."""
+    state = {
+        "_parameters": dict(module._parameters),
+        "_buffers": dict(module._buffers),
+        "_modules": {name: official(child) for name, child in module._modules.items()},
+        "_non_persistent_buffers_set": set(),
+        "_init_args": (),
+        "_init_kwargs": getattr(module, "arguments", {}),
+    }
+    return Recorded({"type": "class", "module_src": "raise SystemExit", "class_name": "Generator", "state": state})
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_pickle_of_the_official_structure(tmp_path, protocol, monkeypatch):
+    for module, thing in {"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict}.items():
+        stub = types.ModuleType(module)
+        setattr(stub, thing.__name__, thing)
+        monkeypatch.setitem(sys.modules, module.split(".")[0], types.ModuleType(module.split(".")[0]))
+        monkeypatch.setitem(sys.modules, module, stub)
+        monkeypatch.setattr(thing, "__module__", module)
+    torch.manual_seed(0)
+    network = StyleGAN2(8, 0, 16, 8, channel_base=64, channel_max=8)
+    plain = {"z_dim": 8, "c_dim": 0, "w_dim": 16, "img_resolution": 8, "img_channels": 3}
+    network.arguments = {**plain, "synthesis_kwargs": EasyDict(channel_base=64, channel_max=8), "mapping_kwargs": {}}
+    path = tmp_path / "network.pkl"
+    path.write_bytes(pickle.dumps({"G": None, "G_ema": official(network)}, protocol=protocol))
+    z = torch.randn(2, 8)
+    assert torch.equal(load_pickle(path)(z), network(z))
 
 
 def test_foreign_pickle_is_refused_by_name_and_nothing_runs(tmp_path):
