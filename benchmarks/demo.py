@@ -19,18 +19,18 @@ from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASKS = Path(__file__).resolve().parent / "tasks"
 METHODS = ("lcg", "arithmetic", "unguided", "real")
-EDIT_SCALES = {"lcg": (1.0, 4.0), "arithmetic": (1.5, 2.0, 4.0)}  # beside each method's default
+EDIT_SCALES = {"lcg": (1.0, 4.0), "arithmetic": (2.0, 4.0)}  # beside each method's default
 
 console = Console()
 
 
 def demo(
     out: Path = Path("runs/demo"),
-    train: int = 10000,
+    train: int = 5000,
     test: int = 1000,
-    epochs: int = 40,
-    n: int = 1000,
-    n_edit: int = 500,
+    epochs: int = 30,
+    n: int = 500,
+    n_edit: int = 300,
 ) -> None:
     """Run the whole path and write everything below one folder.
 
@@ -85,7 +85,7 @@ def fit(out: Path, name: str, epochs: int) -> None:
             f"--config={CONFIGS / name / 'synthfaces.yaml'}",
             f"--data.init_args.store={out / 'store'}",
             f"--trainer.max_epochs={epochs}",
-            f"--trainer.check_val_every_n_epoch={max(1, epochs // 4)}",
+            f"--trainer.check_val_every_n_epoch={max(1, epochs // 3)}",
             f"--trainer.default_root_dir={out / name}",
             f"--trainer.callbacks.init_args.dirpath={out / name}",
         ]

@@ -20,6 +20,8 @@ from lcg_lightning.generators.stylegan2 import StyleGAN2
 from lcg_lightning.records import atomic
 
 WEIGHTS = Path(__file__).parent / "weights"
+CPU_CHUNK = 32
+"""Images that a processor draws at a time: their feature maps stay in its cache."""
 
 
 class StyleGAN2Generator(Generator):
@@ -33,7 +35,9 @@ class StyleGAN2Generator(Generator):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] of latents w (B, w_dim)."""
-        return self.network.draw(latents).clamp(-1.0, 1.0)
+        at_once = CPU_CHUNK if latents.device.type == "cpu" else len(latents)
+        parts = [self.network.draw(part) for part in torch.split(latents, max(at_once, 1))]
+        return torch.cat(parts).clamp(-1.0, 1.0)
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents w (B, w_dim) of images (B, 3, H, W) in [-1, 1]."""
