@@ -26,7 +26,7 @@ console = Console()
 
 def demo(
     out: Path = Path("runs/demo"),
-    train: int = 5000,
+    train: int = 10000,
     test: int = 1000,
     epochs: int = 30,
     n: int = 500,
