@@ -58,7 +58,7 @@ class CLI(LightningCLI):
             parser.link_arguments(
                 "data",
                 f"model.init_args.{name}",
-                lambda data, n=name: getattr(data, n),
+                lambda data, n=name: getattr(data, n, None),
                 apply_on="instantiate",
             )
 

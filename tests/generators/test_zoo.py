@@ -1,13 +1,17 @@
 """The shipped networks reach, on renders no one has seen, what their cards say and what the project needs."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from lcg_lightning.cli import main
 from lcg_lightning.data.synthfaces import SCHEMA, Faces, faces_from_z, independent_faces, render, sample_z
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.zoo import WEIGHTS, load_attribute_judge, load_generator, load_identity_network
 from lcg_lightning.metrics.accuracy import attribute_scores
+from tests.conftest import ROOT
 
 N = 300
 
@@ -73,6 +77,23 @@ def test_weights_are_small_and_have_cards():
     assert len(files) == 3
     assert sum(f.stat().st_size for f in files) < 12e6
     assert all(f.with_suffix(".md").exists() for f in files)
+
+
+def test_recipes_train(tmp_path):
+    """Two steps of each, through the command line and its configurations; the generator needs the factors' network."""
+    for name in ("factors", "attributes", "identity", "generator"):
+        short = ["--trainer.max_epochs=1", "--data.init_args.steps_per_epoch=2", "--data.init_args.validation_steps=1"]
+        places = [f"--trainer.logger.init_args.save_dir={tmp_path}", f"--trainer.default_root_dir={tmp_path}"]
+        checkpoint = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint"}
+        checkpoint["init_args"] = {"dirpath": str(tmp_path / name), "filename": "last"}
+        options = [*short, *places, f"--trainer.callbacks={json.dumps([checkpoint])}"]
+        if name == "generator":
+            factors = tmp_path / "factors/last.ckpt"
+            options += [f"--model.init_args.factor_network={factors}", "--model.init_args.compile=false"]
+        assert main(["fit", f"--config={ROOT / 'configs/zoo'}/{name}.yaml", *options]) == 0
+        assert (tmp_path / name / "last.ckpt").exists()
+    (log,) = tmp_path.glob("generator/version_0/metrics.csv")
+    assert "val/psnr_encoded" in log.read_text()
 
 
 def test_unknown_name_lists_the_known_ones():
