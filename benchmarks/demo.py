@@ -13,11 +13,13 @@ from rich.console import Console
 from lcg_lightning.cli import run
 from lcg_lightning.commands.encode import encode
 from lcg_lightning.commands.render import render
+from lcg_lightning.data.store import refuse_occupied
 from lcg_lightning.data.synthfaces import SCHEMA
 from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASKS = Path(__file__).resolve().parent / "tasks"
+MARK = ".lcg-demo"  # in folders that a demo made, and so may remove
 METHODS = ("lcg", "arithmetic", "unguided", "real")
 EDIT_SCALES = {"lcg": (1.0, 4.0), "arithmetic": (2.0, 4.0)}  # beside each method's default
 
@@ -35,7 +37,7 @@ def demo(
     """Run the whole path and write everything below one folder.
 
     Args:
-        out: folder to make anew; what it held is removed.
+        out: folder to make; what an earlier demo left there is removed, anything else is refused.
         train: rendered training images.
         test: rendered test images.
         epochs: of prior and classifier.
@@ -43,7 +45,11 @@ def demo(
         n_edit: samples of each evaluation of editing.
     """
     begin = time.perf_counter()
-    shutil.rmtree(out, ignore_errors=True)
+    if (out / MARK).exists():
+        shutil.rmtree(out)
+    refuse_occupied(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
     faces, store = out / "faces", out / "store"
     with timed("Render faces"):
         render(faces, train=train, val=test, test=test)

@@ -113,7 +113,3 @@ def users_mistake(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

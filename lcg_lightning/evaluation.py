@@ -177,7 +177,7 @@ class Evaluation(LightningModule):
         return time.perf_counter()
 
     def _decode(self, z: Tensor) -> Tensor:
-        return self.generator.decode(unwhiten(z, self.store.mean, self.store.std).view(-1, *self.store.latent_shape))
+        return self.generator.decode(unwhiten(z, self.store.mean, self.store.std))
 
     def _real(self, rows: Tensor, index: Tensor) -> Tensor:
         if not self.paths:

@@ -1,6 +1,5 @@
 """``lcg edit``: one condition after another on images or stored latents."""
 
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -75,12 +74,10 @@ def edit(
         if not len(sources):
             raise UserError(f"{images or store}: nothing to edit there")
         results, pictures = [], []
-        width = math.prod(latents_store.latent_shape)
         for i in track(range(0, len(sources), batch_size), description="Editing"):
             w = sources[i : i + batch_size].to(device)
-            z = whiten(w, latents_store.mean, latents_store.std).view(-1, width)
-            edited = [unwhiten(e, latents_store.mean, latents_store.std) for e in method.edit(z, trees)]
-            states = [w, *(e.view_as(w) for e in edited)]
+            z = whiten(w, latents_store.mean, latents_store.std)
+            states = [w, *(unwhiten(e, latents_store.mean, latents_store.std) for e in method.edit(z, trees))]
             results.append(torch.stack([s.cpu() for s in states], 1))
             pictures.append(torch.stack([decoder.decode(s).cpu() for s in states], 1))
             for k in range(len(states)):

@@ -18,7 +18,12 @@ from lcg_lightning.data.synthfaces import (
 )
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators import zoo
-from lcg_lightning.generators.zoo_training import AttributeRecipe, GeneratorRecipe, IdentityRecipe
+from lcg_lightning.generators.zoo_training import (
+    AttributeRecipe,
+    GeneratorRecipe,
+    IdentityRecipe,
+    verification_accuracy,
+)
 from lcg_lightning.metrics.accuracy import attribute_scores
 from lcg_lightning.records import atomic
 
@@ -76,8 +81,6 @@ def _cards(n: int) -> None:
     again = render(Faces(faces.identity, others.scene, others.labels))
     e, e_rebuilt, e_again = (F.normalize(_batched(who.embed, x), dim=1) for x in (images, rebuilt, again))
     same, different = (e * e_again).sum(1), (e * e_again.roll(1, 0)).sum(1)
-    cuts = torch.cat([same, different])
-    verification = ((same > cuts[:, None]).double().mean(1) + (different <= cuts[:, None]).double().mean(1)).max() / 2
 
     def agreement(x: Tensor) -> dict[str, float]:
         scores = attribute_scores(SCHEMA.predict(_batched(judge, x)), faces.labels, SCHEMA).nanmean(0)
@@ -97,7 +100,9 @@ def _cards(n: int) -> None:
         IdentityRecipe,
         n,
         {
-            "verification accuracy, all attributes and the scene redrawn": float(verification),
+            "verification accuracy, all attributes and the scene redrawn": float(
+                verification_accuracy(same, different)
+            ),
             "cosine of the same identity, all attributes and the scene redrawn": float(same.mean()),
             "cosine of different identities": float(different.mean()),
         },

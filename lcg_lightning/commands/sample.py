@@ -73,8 +73,8 @@ def sample(
 
             with torch.inference_mode():
                 w = unwhiten(method.generate(tree, noise), latents_store.mean, latents_store.std)
-                latents.append(w.view(-1, *latents_store.latent_shape).cpu())
-                images.append(decoder.decode(latents[-1].to(device)).cpu())
+                latents.append(w.cpu())
+                images.append(decoder.decode(w).cpu())
             write_images(part, images[-1], int(index[0]))
         write_latents(part, torch.cat(latents), condition=to_text(tree, latents_store.schema))
         shown = torch.cat(images)[:SHOWN]

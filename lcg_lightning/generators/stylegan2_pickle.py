@@ -73,15 +73,7 @@ def read_pickle(path: Path) -> NetworkState:
             data = _Unpickler(file).load()
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        RuntimeError,
-        AttributeError,
-        ValueError,
-        IndexError,
-        KeyError,
-    ) as error:
+    except Exception as error:  # a damaged pickle can fail in any way
         raise UserError(f"{path}: not a readable network pickle ({error}); fetch it again") from None
     if not (isinstance(data, dict) and isinstance(data.get("G_ema"), dict)):
         raise UserError(f"{path}: no generator G_ema in it; give a stylegan2-ada-pytorch network-snapshot.pkl")

@@ -177,6 +177,12 @@ class AttributeRecipe(Recipe):
         self.log("val/acc", right.mean(), prog_bar=True, batch_size=self.batch_size)
 
 
+def verification_accuracy(same: Tensor, other: Tensor) -> Tensor:
+    """Share of pairs told apart at the best threshold on their cosines, same identity (N,) and other (M,) alike."""
+    cut = torch.cat([same, other])[:, None]
+    return ((same > cut).float().mean(1) + (other <= cut).float().mean(1)).max() / 2
+
+
 class IdentityRecipe(Recipe):
     """The identity network: renders that share identity factors attract, all others repel.
 
@@ -211,9 +217,7 @@ class IdentityRecipe(Recipe):
         """Verification accuracy at the best threshold: same identity or not, attributes and scene changed."""
         a, b = (F.normalize(self.network(images).float(), dim=1) for images in self.pair(seed))
         same, other = (a * b).sum(1), (a * b.roll(1, 0)).sum(1)
-        cut = torch.cat([same, other])
-        right = ((same > cut[:, None]).float().mean(1) + (other <= cut[:, None]).float().mean(1)).max() / 2
-        self.log("val/verification", right, prog_bar=True, batch_size=self.batch_size)
+        self.log("val/verification", verification_accuracy(same, other), prog_bar=True, batch_size=self.batch_size)
         self.log("val/same", same.mean(), batch_size=self.batch_size)
         self.log("val/other", other.mean(), batch_size=self.batch_size)
 

@@ -136,6 +136,11 @@ def test_foreign_pickle_is_refused_by_name_and_nothing_runs(tmp_path):
 
 def test_damaged_pickle_is_one_line(tmp_path):
     path = tmp_path / "network.pkl"
+    with pytest.raises(UserError, match="No such file"):
+        load_pickle(path)
+    path.write_bytes(b"ccollections\nOrderedDict\n(I1\nI2\nI3\ntR.")
+    with pytest.raises(UserError, match="not a readable network pickle"):
+        load_pickle(path)
     path.write_bytes(pickle.dumps({"G_ema": {"state": list(range(1000))}})[:200])
     with pytest.raises(UserError, match="not a readable network pickle") as error:
         load_pickle(path)
