@@ -101,20 +101,22 @@ def fit(out: Path, name: str, epochs: int) -> None:
 def evaluate(out: Path, task: str, method: str, n: int, **options: float) -> None:
     """One evaluation run; options are the method's."""
     name = "-".join([task, method, *(f"{k}{v:g}" for k, v in options.items())])
+    more = [f"--model.init_args.method.init_args.{k}={v}" for k, v in options.items()]
+    run([*evaluation(out, task, method, out / "records" / name), f"--model.init_args.n={n}", *more])
+
+
+def evaluation(demo_folder: Path, task: str, method: str, out: Path) -> list[str]:
+    """Arguments of ``lcg`` that evaluate a method on a task, with what a demo left in its folder."""
     files = [CONFIGS / "evaluation/base.yaml", CONFIGS / f"evaluation/{method}.yaml", TASKS / f"{task}.yaml"]
-    networks = {"lcg": ("prior", "classifier"), "arithmetic": ("prior",), "unguided": ("prior",), "real": ()}[method]
-    run(
-        [
-            "test",
-            *(f"--config={file}" for file in files),
-            f"--data.init_args.store={out / 'store'}",
-            f"--model.init_args.images={out / 'faces/images'}",
-            f"--model.init_args.out={out / 'records' / name}",
-            f"--model.init_args.n={n}",
-            *(f"--model.init_args.method.init_args.{k}={out / k / 'last.ckpt'}" for k in networks),
-            *(f"--model.init_args.method.init_args.{k}={v}" for k, v in options.items()),
-        ]
-    )
+    networks = {"lcg": ("prior", "classifier"), "real": ()}.get(method, ("prior",))
+    return [
+        "test",
+        *(f"--config={file}" for file in files),
+        f"--data.init_args.store={demo_folder / 'store'}",
+        f"--model.init_args.images={demo_folder / 'faces/images'}",
+        f"--model.init_args.out={out}",
+        *(f"--model.init_args.method.init_args.{k}={demo_folder / k / 'last.ckpt'}" for k in networks),
+    ]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.demo import demo
+from benchmarks.demo import demo, evaluation
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,16 +31,6 @@ def evaluate(world):
     """Arguments of ``lcg test`` for a method on a task of the repository, in that world."""
 
     def arguments(method, task, out, **options):
-        files = [ROOT / f"configs/evaluation/{method}.yaml", ROOT / f"benchmarks/tasks/{task}.yaml"]
-        networks = {"lcg": ("prior", "classifier"), "real": ()}.get(method, ("prior",))
-        return [
-            "test",
-            *(f"--config={file}" for file in [ROOT / "configs/evaluation/base.yaml", *files]),
-            f"--data.init_args.store={world.store}",
-            f"--model.init_args.images={world.faces / 'images'}",
-            f"--model.init_args.out={out}",
-            *(f"--model.init_args.method.init_args.{k}={getattr(world, k)}" for k in networks),
-            *(f"--{k}={v}" for k, v in options.items()),
-        ]
+        return [*evaluation(world.root, task, method, out), *(f"--{k}={v}" for k, v in options.items())]
 
     return arguments
