@@ -5,18 +5,16 @@ state instead: tensors and constructor arguments, nothing else. Any other global
 """
 
 import io
-import pickle
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.stylegan2 import StyleGAN2
+from lcg_lightning.pickles import Names, plain_names, read_pickle
 
 NetworkState = dict[str, Any]
 """What one persistent object recorded: its class name under ``class_name``, its ``__dict__`` under ``state``."""
@@ -30,51 +28,26 @@ def _record(meta: NetworkState) -> NetworkState:
     return {"class_name": meta["class_name"], "state": meta["state"]}
 
 
-def _allowed() -> dict[tuple[str, str], Callable[..., Any]]:
-    """What a pickle may name. Functions are made anew for each file, so that it cannot alter the real ones."""
-    allowed: dict[tuple[str, str], Callable[..., Any]] = {
-        ("collections", "OrderedDict"): OrderedDict,
+def _names() -> Names:
+    names: dict[tuple[str, str], Callable[..., Any]] = {
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _record,
         ("torch.storage", "_load_from_bytes"): _load_storage,
         ("torch._utils", "_rebuild_tensor"): lambda *a: torch._utils._rebuild_tensor(*a),  # type: ignore[no-untyped-call]
         ("torch._utils", "_rebuild_tensor_v2"): lambda *a: torch._utils._rebuild_tensor_v2(*a),  # type: ignore[no-untyped-call]
         ("torch._utils", "_rebuild_parameter"): lambda *a: torch._utils._rebuild_parameter(*a),  # type: ignore[no-untyped-call]
-        ("numpy", "dtype"): lambda *a, **k: np.dtype(*a, **k),
     }
-    for module in ("builtins", "__builtin__"):
-        allowed[module, "set"] = set
     for module in ("dnnlib", "dnnlib.util"):
-        allowed[module, "EasyDict"] = dict
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        allowed[module, "scalar"] = lambda *a: np._core.multiarray.scalar(*a)  # type: ignore[attr-defined]
-    return allowed
+        names[module, "EasyDict"] = dict
+    return {**plain_names(), **names}
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file)
-        self.allowed = _allowed()
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.allowed[module, name]
-        except KeyError:
-            raise UserError(f"refused to load {module}.{name}: not part of a StyleGAN2 network pickle") from None
-
-
-def read_pickle(path: Path) -> NetworkState:
+def read_network(path: Path) -> NetworkState:
     """The recorded ``G_ema`` of a network pickle.
 
     Raises:
         UserError: the file holds any other global, is cut short, or has no G_ema.
     """
-    try:
-        with path.open("rb") as file:
-            data = _Unpickler(file).load()
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise UserError(f"{path}: not a readable network pickle ({error}); fetch it again") from None
+    data = read_pickle(path, _names(), "a StyleGAN2 network pickle")
     if not (isinstance(data, dict) and isinstance(data.get("G_ema"), dict)):
         raise UserError(f"{path}: no generator G_ema in it; give a stylegan2-ada-pytorch network-snapshot.pkl")
     network: NetworkState = data["G_ema"]
@@ -94,7 +67,7 @@ def state_dict(network: NetworkState, prefix: str = "") -> dict[str, Tensor]:
 
 def load_pickle(path: Path) -> StyleGAN2:
     """A StyleGAN2 with the weights of a network pickle's G_ema."""
-    network = read_pickle(path)
+    network = read_network(path)
     try:
         return _build(network)
     except (KeyError, TypeError, RuntimeError) as error:

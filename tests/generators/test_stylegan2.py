@@ -139,9 +139,9 @@ def test_damaged_pickle_is_one_line(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         load_pickle(path)
     path.write_bytes(b"ccollections\nOrderedDict\n(I1\nI2\nI3\ntR.")
-    with pytest.raises(UserError, match="not a readable network pickle"):
+    with pytest.raises(UserError, match="not a readable StyleGAN2 network pickle"):
         load_pickle(path)
     path.write_bytes(pickle.dumps({"G_ema": {"state": list(range(1000))}})[:200])
-    with pytest.raises(UserError, match="not a readable network pickle") as error:
+    with pytest.raises(UserError, match="not a readable StyleGAN2 network pickle") as error:
         load_pickle(path)
     assert "\n" not in str(error.value)
