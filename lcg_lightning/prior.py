@@ -1,11 +1,16 @@
 """The latent prior: a denoising diffusion model of whitened latents."""
 
+from pathlib import Path
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from lcg_lightning.data.datamodule import LatentBatch
 from lcg_lightning.diffusion import bits_per_dim, elbo_estimate
+from lcg_lightning.generators.checkpoints import load_weights
+from lcg_lightning.generators.diffae_checkpoint import LatentNet
 from lcg_lightning.networks import LatentMLP
 from lcg_lightning.noise import sample_noise
 from lcg_lightning.training import NoisedLatentModule, ScheduleName
@@ -20,7 +25,7 @@ class LatentPrior(NoisedLatentModule):
     The network's own output F is what a standard normal prior leaves unexplained:
     eps_theta = sqrt(1 - a) z_t + sqrt(a) F(z_t, t), the preconditioning of EDM (arXiv 2206.00364, eq. 7) at
     unit data variance. Whitened latents are near that prior, so F starts close to its target at every noise
-    level.
+    level. With ``output: eps`` it is eps_theta itself, as in DiffAE.
 
     Sampling and evaluation go through the averaged weights: ``time_table``, ``forward_at``, ``forward``.
 
@@ -28,6 +33,8 @@ class LatentPrior(NoisedLatentModule):
         latent_dim: D, the flattened size of a latent.
         hidden: width of the hidden layers.
         layers: number of linear layers.
+        time_hidden: width of the time embedding.
+        output: what the network's own output is.
         schedule: name of the noise schedule.
         num_steps: T, its number of steps.
         lr: AdamW's learning rate.
@@ -47,6 +54,8 @@ class LatentPrior(NoisedLatentModule):
         latent_dim: int,
         hidden: int = 768,
         layers: int = 6,
+        time_hidden: int = 256,
+        output: Literal["residual", "eps"] = "residual",
         schedule: ScheduleName = "linear",
         num_steps: int = 1000,
         lr: float = 5e-4,
@@ -57,7 +66,7 @@ class LatentPrior(NoisedLatentModule):
         seed: int = 0,
     ) -> None:
         super().__init__(
-            LatentMLP(latent_dim, hidden, layers),
+            LatentMLP(latent_dim, hidden, layers, time_hidden=time_hidden),
             schedule=schedule,
             num_steps=num_steps,
             lr=lr,
@@ -68,18 +77,24 @@ class LatentPrior(NoisedLatentModule):
             seed=seed,
         )
         self.save_hyperparameters()
+        self.output = output
         self.register_buffer("logsnr", torch.logit(self.schedule.alpha_bar), persistent=False)  # (T,) float64
         self.val_loss, self.val_bpd, self.test_elbo, self.test_bpd = (MeanMetric() for _ in range(4))
 
     def _mixing(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(1 - a), sqrt(a), (S,) float64, at times t (S,); log-SNR is linear between the levels."""
+        """Weights (S,) float64 of z_t and of the network's output in eps_theta, at times t (S,).
+
+        sqrt(1 - a) and sqrt(a), with log-SNR linear between the levels.
+        """
+        if self.output == "eps":
+            return torch.zeros_like(t, dtype=torch.float64), torch.ones_like(t, dtype=torch.float64)
         low = t.long().clamp(0, max(0, len(self.logsnr) - 2))
         high = (low + 1).clamp(max=len(self.logsnr) - 1)
         logsnr = torch.lerp(self.logsnr[low], self.logsnr[high], t.double() - low)
         return torch.sigmoid(-logsnr).sqrt(), torch.sigmoid(logsnr).sqrt()
 
     def time_table(self, t: Tensor) -> list[tuple[Tensor, float, float]]:
-        """One row (factors of the averaged network, sqrt(1 - a), sqrt(a)) per time index in t (S,)."""
+        """One row (factors of the averaged network, its two weights) per time index in t (S,)."""
         noise, signal = self._mixing(t)
         return list(zip(self.ema.time_table(t), noise.tolist(), signal.tolist(), strict=True))
 
@@ -128,3 +143,17 @@ class LatentPrior(NoisedLatentModule):
         noise = sample_noise(self.seed, index, (ELBO_DRAWS, z0.shape[1]), draw=2)
         uniform = torch.special.ndtr(sample_noise(self.seed, index, (1,), draw=3)[:, 0])
         return elbo_estimate(self, z0, self.schedule, noise.to(z0), uniform.to(z0))
+
+
+def prior_of_diffae(found: LatentNet, path: Path) -> LatentPrior:
+    """The latent prior of a DiffAE checkpoint, as one of ours.
+
+    Args:
+        found: what the checkpoint holds.
+        path: of the checkpoint, for messages.
+    """
+    prior = LatentPrior(**found.arguments, output="eps", schedule=found.schedule, num_steps=found.num_steps)  # type: ignore[arg-type]
+    for network in (prior.net, prior.ema):
+        load_weights(network, {key: value.clone() for key, value in found.state.items()}, path)
+    prior.ema.requires_grad_(False)
+    return prior

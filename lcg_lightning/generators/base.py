@@ -44,10 +44,27 @@ class Generator(nn.Module, metaclass=_Frozen):
     """Shape of one latent, e.g. (512,) for W and (18, 512) for W+."""
     image_size: int
     """Height and width of the images, in pixels."""
+    noise_shape: tuple[int, ...] | None = None
+    """Shape of the standard normal noise that a latent leaves open, such as x_T; None where it leaves nothing."""
+    statistics: tuple[Tensor, Tensor] | None = None
+    """Mean and standard deviation (*latent_shape) to whiten latents with, where the generator's file fixes them."""
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, 3, image_size, image_size) in [-1, 1], float32, of latents (B, *latent_shape)."""
+    def decode(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Images (B, 3, image_size, image_size) in [-1, 1], float32.
+
+        Args:
+            latents: (B, *latent_shape).
+            noise: (B, *noise_shape); by default one fixed draw for all. Ignored where ``noise_shape`` is None.
+        """
         raise NotImplementedError
+
+    def invert(self, images: Tensor, latents: Tensor) -> Tensor:
+        """Noise (B, *noise_shape) with which these latents decode to these images (B, 3, H, W) in [-1, 1].
+
+        Raises:
+            UserError: this generator cannot find it.
+        """
+        self._cannot("invert images", "decode with drawn noise instead")
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents (B, *latent_shape), float32, of images (B, 3, image_size, image_size) in [-1, 1].
@@ -73,6 +90,14 @@ class Generator(nn.Module, metaclass=_Frozen):
     def fingerprint(self) -> str:
         """:func:`fingerprint` of the weights, taken when first asked for: load the weights before."""
         return fingerprint(self)
+
+    def noise_or_default(self, latents: Tensor, noise: Tensor | None) -> Tensor:
+        """The given noise (B, *noise_shape), or one fixed draw repeated."""
+        if noise is not None:
+            return noise
+        assert self.noise_shape is not None
+        drawn = torch.randn(self.noise_shape, generator=torch.Generator().manual_seed(0))
+        return drawn.to(latents).expand(len(latents), *self.noise_shape)
 
     def _cannot(self, what: str, instead: str) -> NoReturn:
         raise UserError(f"this generator ({type(self).__name__}) cannot {what}; {instead}")

@@ -1,0 +1,65 @@
+"""Reads torch checkpoints without running code, and fills networks with every weight or none."""
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lcg_lightning.errors import UserError
+
+_LISTED = 5  # keys that a message names
+
+
+class _Record:
+    """Stands for a class that Lightning 1.4 used as a key in its checkpoints."""
+
+
+_RECORDS = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a torch.save file holds, read with ``weights_only``.
+
+    Raises:
+        UserError: the file names anything but tensors and plain data, is damaged, or is no dict.
+    """
+    try:
+        if zipfile.is_zipfile(path) and (bad := zipfile.ZipFile(path).testzip()):
+            raise ValueError(f"checksum of {bad}")
+        with torch.serialization.safe_globals([(_Record, name) for name in _RECORDS]):
+            data = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}); give a checkpoint file") from None
+    except Exception as error:  # a damaged archive can fail in any way
+        refused = re.search(r"GLOBAL ([\w.]+) w", str(error))
+        if refused:
+            raise UserError(f"{path}: refused to load {refused[1]}; do not trust this checkpoint") from None
+        reason = " ".join(str(error).rsplit("WeightsUnpickler error:", 1)[-1].split())[:150]
+        raise UserError(f"{path}: a damaged checkpoint ({reason}); fetch it again") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: holds a {type(data).__name__}, not a checkpoint; give the file that training wrote")
+    return data
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Fills a network, which may be on the meta device, with a state dict of exactly its keys and shapes.
+
+    Raises:
+        UserError: keys are missing or extra, or shapes differ; at most five are named.
+    """
+    own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    problems = {
+        "lacks": sorted(own.keys() - state.keys()),
+        "has the unknown": sorted(state.keys() - own.keys()),
+        "has another shape of": [k for k in own if k in state and tuple(state[k].shape) != own[k]],
+    }
+    for what, keys in problems.items():
+        if keys:
+            more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+            kind = type(network).__name__
+            raise UserError(f"{path}: {what} {', '.join(keys[:_LISTED])}{more}, so it is no {kind} of the size it says")
+    network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)

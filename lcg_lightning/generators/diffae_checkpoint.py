@@ -1,0 +1,180 @@
+"""Reads the checkpoints of phizaz/diffae: autoencoder, latent prior and linear classifier."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lcg_lightning.diffusion import make_schedule
+from lcg_lightning.errors import UserError
+from lcg_lightning.generators.checkpoints import load_weights, read_checkpoint
+from lcg_lightning.generators.diffae import RESIDUAL_BLOCKS, DiffAE, DiffAEGenerator
+
+State = dict[str, Tensor]
+
+_FIXED: dict[str, Any] = {  # of all published models
+    "net_num_res_blocks": RESIDUAL_BLOCKS,
+    "net_enc_num_res_blocks": RESIDUAL_BLOCKS,
+    "net_num_input_res_blocks": None,
+    "net_enc_attn": None,
+    "net_beatgans_attn_head": 1,
+    "net_beatgans_resnet_two_cond": True,
+    "net_beatgans_resnet_cond_channels": None,
+    "net_resblock_updown": True,
+    "net_enc_pool": "adaptivenonzero",
+    "net_autoenc_stochastic": False,
+    "autoenc_mid_attn": True,
+    "beatgans_rescale_timesteps": False,
+    "beta_scheduler": "linear",
+}
+_FIXED_LATENT: dict[str, Any] = {
+    "net_latent_condition_bias": 1,
+    "net_latent_num_time_layers": 2,
+    "net_latent_time_emb_channels": 64,
+    "net_latent_time_last_act": False,
+    "net_latent_use_norm": True,
+    "latent_rescale_timesteps": False,
+    "latent_clip_sample": False,
+}
+_SCHEDULES = {"const0.008": "constant", "linear": "linear"}
+
+
+class LatentNet(NamedTuple):
+    """A checkpoint's latent prior, in the terms of our ``LatentMLP``."""
+
+    state: State
+    arguments: dict[str, int]
+    schedule: str
+    num_steps: int
+    mean: Tensor
+    """(D,) that its latents are whitened with."""
+    std: Tensor
+    """(D,)"""
+
+
+class LinearClassifier(NamedTuple):
+    """A checkpoint's attribute classifier: logits = weight @ whitened z_sem + bias."""
+
+    weight: Tensor
+    """(40, D), in the order of CelebA's attributes."""
+    bias: Tensor
+    """(40,)"""
+    mean: Tensor
+    """(D,)"""
+    std: Tensor
+    """(D,)"""
+
+
+def is_diffae(checkpoint: dict[str, Any]) -> bool:
+    """Whether the content of a checkpoint says that it is one of these."""
+    config = checkpoint.get("hyper_parameters")
+    return "state_dict" in checkpoint and isinstance(config, dict) and "net_ch_mult" in config
+
+
+def load_diffae(path: Path, steps: int = 20, invert_steps: int = 250) -> DiffAEGenerator:
+    """The autoencoder of an autoencoder or latent checkpoint, with its averaged weights.
+
+    Raises:
+        UserError: a damaged file, a classifier's checkpoint, or a model of another architecture.
+    """
+    checkpoint = _read(path)
+    state: State = checkpoint["state_dict"]
+    if "classifier.weight" in state:
+        raise UserError(f"{path}: holds a linear classifier, no generator; give it to the method LatentArithmetic")
+    config = checkpoint["hyper_parameters"]
+    _check(config, _FIXED, path)
+    network = build(config, path)
+    weights = {k: v for k, v in _part(state, "ema_model.").items() if not k.startswith("latent_net.")}
+    load_weights(network, weights, path)
+    alpha_bar = make_schedule("linear", config["T"]).alpha_bar
+    return DiffAEGenerator(network, alpha_bar, _statistics(state), steps, invert_steps)
+
+
+def build(config: dict[str, Any], path: Path) -> DiffAE:
+    """The network, on the meta device, that a checkpoint's hyper-parameters describe."""
+    try:
+        with torch.device("meta"):
+            return DiffAE(
+                image_size=config["img_size"],
+                channels=config["net_ch"],
+                mult=config["net_ch_mult"],
+                encoder_mult=config["net_enc_channel_mult"],
+                latent_dim=config["style_ch"],
+                attention=config["net_attn"],
+            )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: its hyper-parameters describe no model of a known size ({error})") from None
+
+
+def load_latent_net(path: Path) -> LatentNet:
+    """The latent prior of a latent checkpoint, with its averaged weights.
+
+    Raises:
+        UserError: a damaged file, a checkpoint without a latent prior, or one of another architecture.
+    """
+    checkpoint = _read(path)
+    found = _part(checkpoint["state_dict"], "ema_model.latent_net.")
+    statistics = _statistics(checkpoint["state_dict"])
+    if not found or statistics is None:
+        raise UserError(f"{path}: holds no latent prior; give the checkpoint of the *_autoenc_latent model")
+    config = checkpoint["hyper_parameters"]
+    layers, hidden, width = config["net_latent_layers"], config["net_latent_num_hid_channels"], config["style_ch"]
+    _check(config, _FIXED_LATENT | {"net_latent_skip_layers": list(range(1, layers))}, path)
+    if config["latent_beta_scheduler"] not in _SCHEDULES:
+        raise UserError(f"{path}: unknown latent_beta_scheduler {config['latent_beta_scheduler']!r}")
+    try:
+        state = rename_latent_net(found, layers)
+    except KeyError as error:
+        raise UserError(f"{path}: lacks ema_model.latent_net.{error.args[0]}") from None
+    arguments = {"latent_dim": width, "hidden": hidden, "layers": layers, "time_hidden": width}
+    return LatentNet(state, arguments, _SCHEDULES[config["latent_beta_scheduler"]], config["T"], *statistics)
+
+
+def rename_latent_net(state: State, layers: int) -> State:
+    """A published latent net's state dict under the names of ``LatentMLP``, where all layers' scales are one matrix."""
+    hidden = [f"layers.{i}." for i in range(layers - 1)]
+    out = {f"time_embed.{i}.{kind}": state[f"time_embed.{i}.{kind}"] for i in (0, 2) for kind in ("weight", "bias")}
+    for kind in ("weight", "bias"):
+        out[f"time_scale.{kind}"] = torch.cat([state[f"{name}linear_emb.{kind}"] for name in hidden])
+        for i, name in enumerate(hidden):
+            out[f"linears.{i}.{kind}"] = state[f"{name}linear.{kind}"]
+            out[f"norms.{i}.{kind}"] = state[f"{name}norm.{kind}"]
+        out[f"output.{kind}"] = state[f"layers.{layers - 1}.linear.{kind}"]
+    return out
+
+
+def load_linear_classifier(path: Path) -> LinearClassifier:
+    """The classifier of a classifier checkpoint: the weights as trained, which its authors edit with.
+
+    Raises:
+        UserError: a damaged file, or a checkpoint without a classifier.
+    """
+    state = _read(path)["state_dict"]
+    statistics = _statistics(state)
+    if "classifier.weight" not in state or statistics is None:
+        raise UserError(f"{path}: holds no classifier; give the checkpoint of the *_autoenc_cls model")
+    return LinearClassifier(state["classifier.weight"], state["classifier.bias"], *statistics)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path)
+    if not is_diffae(checkpoint):
+        raise UserError(f"{path}: not a checkpoint of DiffAE (no hyper_parameters of its networks)")
+    return checkpoint
+
+
+def _part(state: State, prefix: str) -> State:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _statistics(state: State) -> tuple[Tensor, Tensor] | None:
+    if "conds_mean" not in state:
+        return None
+    return state["conds_mean"].flatten().double(), state["conds_std"].flatten().double()
+
+
+def _check(config: dict[str, Any], fixed: dict[str, Any], path: Path) -> None:
+    for key, value in fixed.items():
+        if config.get(key, value) != value:
+            raise UserError(f"{path}: {key} is {config[key]!r}; only models with {value!r}, as published, can be loaded")
