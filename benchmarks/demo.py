@@ -13,6 +13,7 @@ from rich.console import Console
 from lcg_lightning.cli import run
 from lcg_lightning.commands.encode import encode
 from lcg_lightning.commands.render import render
+from lcg_lightning.data.celebahq import CelebAHQ
 from lcg_lightning.data.store import refuse_occupied
 from lcg_lightning.data.synthfaces import SCHEMA
 from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
@@ -56,11 +57,13 @@ def demo(
     with timed("Encode into W"):
         encode(
             store,
-            images=faces / "images",
-            annotations=faces / "attributes.txt",
-            measure_files=[faces / "pose.txt", faces / "age.txt"],
-            measures=[SCHEMA["Age"], SCHEMA["Yaw"]],
-            splits=faces / "splits.txt",
+            CelebAHQ(
+                images=faces / "images",
+                annotations=faces / "attributes.txt",
+                measure_files=[faces / "pose.txt", faces / "age.txt"],
+                measures=[SCHEMA["Age"], SCHEMA["Yaw"]],
+                partition=faces / "splits.txt",
+            ),
         )
     for name in ("prior", "classifier"):
         with timed(f"Fit {name}"):

@@ -17,7 +17,7 @@ import lcg_lightning.evaluation
 import lcg_lightning.generators.zoo_training
 import lcg_lightning.methods.arithmetic
 import lcg_lightning.prior  # noqa: F401 - imported classes can be named bare in YAML
-from lcg_lightning.commands import edit, encode, export_zoo, leaderboard, render, sample
+from lcg_lightning.commands import edit, encode, export_zoo, generator, leaderboard, render, sample
 from lcg_lightning.errors import UserError
 
 TRAINER_COMMANDS = {
@@ -25,14 +25,17 @@ TRAINER_COMMANDS = {
     "validate": "Run a module's validation.",
     "test": "Evaluate a method on a task, or test a prior or classifier.",
 }
-COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "render": render.render,
+    "generator": {"info": generator.info, "convert": generator.convert},
     "encode": encode.encode,
     "sample": sample.sample,
     "edit": edit.edit,
     "leaderboard": leaderboard.leaderboard,
     "export-zoo": export_zoo.export_zoo,
 }
+BY_NAME = ("encode",)
+"""Commands without positional arguments: a class among them could not be described by options."""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -80,7 +83,9 @@ def run(args: Sequence[str]) -> CLI:
 def usage() -> str:
     """What ``lcg --help`` prints."""
     lines = [f"  {name:<12} {text}" for name, text in TRAINER_COMMANDS.items()]
-    lines += [f"  {name:<12} {(f.__doc__ or '').splitlines()[0]}" for name, f in COMMANDS.items()]
+    for name, command in COMMANDS.items():
+        functions = command.values() if isinstance(command, dict) else [command]
+        lines.append(f"  {name:<12} {' '.join((f.__doc__ or '').splitlines()[0] for f in functions)}")
     return "\n".join(["usage: lcg COMMAND [options]", "", *lines, "", "lcg COMMAND --help tells more."])
 
 
@@ -92,7 +97,8 @@ def main(args: Sequence[str] | None = None) -> int:
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         if command in COMMANDS:
-            jsonargparse.auto_cli(COMMANDS[command], args=rest, as_positional=True, prog=f"lcg {command}")
+            positional = command not in BY_NAME
+            jsonargparse.auto_cli(COMMANDS[command], args=rest, as_positional=positional, prog=f"lcg {command}")
         elif command in TRAINER_COMMANDS:
             run([command, *rest])
         elif command in ("-h", "--help"):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -12,11 +12,17 @@ from torch import Tensor, nn
 
 from lcg_lightning import figures
 from lcg_lightning.conditions import conjunction
-from lcg_lightning.data.celebahq import ImageFiles, find_images
 from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
+from lcg_lightning.data.images import ImageFiles, ImageRef, find_images
 from lcg_lightning.data.store import refuse_occupied, unwhiten
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.zoo import load_attribute_judge, load_generator, load_identity_network
+from lcg_lightning.generators.judges import (
+    AttributeJudge,
+    IdentityNetwork,
+    load_attribute_judge,
+    load_identity_network,
+)
+from lcg_lightning.generators.load import load_generator
 from lcg_lightning.logs import log_picture, log_table
 from lcg_lightning.methods.base import Method
 from lcg_lightning.metrics import AttributeAccuracy, Estimate, FrechetDistance, IdentityCosine, UntouchedDrift
@@ -39,15 +45,23 @@ class Evaluation(LightningModule):
     the decoded source and of the decoded edit. The Fréchet distance, for tasks whose targets follow the data,
     compares with the test split: its image files where ``images`` is given, else its decoded latents.
 
+    A generator that takes noise beside a latent, such as x_T, gets noise that belongs to the sample. Where a source's
+    image file is given and the generator can invert it, source and edits share the noise that leads back to it.
+
     Args:
         task: what is asked.
         method: what answers; null decodes the rows' own latents, the reference row "real".
         out: folder for the record and the picture; must be new or empty.
         n: samples; by default one for each row of the test split.
         seed: of the samples' noise.
-        generator: name of a generator, with its judges, in the zoo.
-        images: folder that holds the image files of the test split.
-        features: what the Fréchet distance compares: the zoo's identity network, or Inception.
+        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
+        judge: attribute network: zoo name, YAML file, or its content (configs/judges); null measures no accuracy.
+        identity: identity network, likewise; null measures no identity.
+        truncation_psi: answers and sources are drawn to the store's mean before decoding, mean + psi (w - mean); the
+            data that the Fréchet distance compares with is not.
+        images: folder or LMDB that holds the image files of the test split.
+        resize: scale square image files to the generator's size instead of refusing them.
+        features: what the Fréchet distance compares: features of the identity network, or Inception's.
         inception: weights file for ``features: inception``; clean-fid's own place by default.
         label: name of the method in tables; the method's own by default.
     """
@@ -59,9 +73,13 @@ class Evaluation(LightningModule):
         out: Path = Path("runs/evaluation"),
         n: int | None = None,
         seed: int = 0,
-        generator: str = "synthfaces",
+        generator: str | dict[str, Any] = "synthfaces",
+        judge: str | dict[str, Any] | None = "synthfaces",
+        identity: str | dict[str, Any] | None = "synthfaces",
+        truncation_psi: float = 1.0,
         images: Path | None = None,
-        features: Literal["zoo", "inception"] = "zoo",
+        resize: bool = False,
+        features: Literal["identity", "inception"] = "identity",
         inception: Path | None = None,
         label: str | None = None,
     ) -> None:
@@ -69,12 +87,24 @@ class Evaluation(LightningModule):
         if n is not None and n < 2:
             raise UserError(f"evaluation: n is {n}; ask for two or more samples")
         self.task, self.method, self.out, self.n, self.seed = task, method, Path(out), n, seed
-        self.images_folder = images
+        self.truncation_psi, self.images_folder, self.resize = truncation_psi, images, resize
         self.label = label or (method.name if method else "real")
+        self.generator_spec = generator
         self.generator = load_generator(generator)
-        self.judge = load_attribute_judge(generator)
-        self.identity = load_identity_network(generator)
-        self.features: FeatureExtractor = load_inception(inception) if features == "inception" else self.identity
+        self.judge = None if judge is None else load_attribute_judge(judge)
+        self.identity = None if identity is None else load_identity_network(identity)
+        for network in (self.judge, self.identity):
+            if network is not None and network.image_size not in (None, self.generator.image_size):
+                raise UserError(
+                    f"evaluation: {network.name} takes {network.image_size}x{network.image_size} images, the generator "
+                    f"makes {self.generator.image_size}x{self.generator.image_size}; name networks of your own "
+                    "(configs/judges), or null"
+                )
+        self.features: FeatureExtractor | None = None
+        if task.matches_data:
+            self.features = load_inception(inception) if features == "inception" else self.identity
+            if self.features is None:
+                raise UserError("evaluation: no identity network to take features from; set features: inception")
 
     def setup(self, stage: str) -> None:
         """Checks the pieces against each other and prepares the method."""
@@ -82,16 +112,9 @@ class Evaluation(LightningModule):
         if not isinstance(data, LatentDataModule):
             raise UserError("evaluation: data must be a LatentDataModule; set data.class_path")
         self.store = data.store
-        if self.store.fingerprint != self.generator.fingerprint:
-            raise UserError(
-                f"{self.store.path} holds latents of another generator ({self.store.fingerprint}, not "
-                f"{self.generator.fingerprint}); name that generator, or encode the images again with this one"
-            )
-        if self.judge.schema != self.store.schema:
-            raise UserError(
-                f"{self.store.path} has attributes {', '.join(self.store.schema.names)}, the judge "
-                f"{', '.join(self.judge.schema.names)}; encode with the judge's attributes"
-            )
+        self.store.check(self.generator)
+        if self.judge is not None:
+            self.judge = self.judge.select(self.store.schema)
         refuse_occupied(self.out)
         self.rows = self.store.sizes.get("test", 0)
         self.total = self.rows if self.n is None else self.n
@@ -99,9 +122,9 @@ class Evaluation(LightningModule):
             raise UserError(
                 f"{self.store.path}: {self.rows} test rows for {self.trainer.world_size} processes; use fewer"
             )
-        self.paths: list[Path] = []
+        self.paths: list[ImageRef] = []
         if self.images_folder is not None:
-            found = find_images(self.images_folder)
+            found = find_images(self.images_folder, self.generator.image_size)
             ids = self.store.split("test").ids
             if missing := [i for i in ids if i not in found]:
                 raise UserError(
@@ -113,7 +136,8 @@ class Evaluation(LightningModule):
             self.method.to(self.device).eval().requires_grad_(False)
         schema = self.store.schema
         self.accuracy, self.drift = AttributeAccuracy(schema), UntouchedDrift(schema)
-        self.fid = FrechetDistance(self.features.num_features)
+        if self.features is not None:
+            self.fid = FrechetDistance(self.features.num_features)
         steps = self.task.steps(self.store.split("test").labels[:1], torch.zeros(1, dtype=torch.int64), schema)
         self.cosines = nn.ModuleList(IdentityCosine() for _ in steps)
         self.seconds = 0.0
@@ -125,8 +149,8 @@ class Evaluation(LightningModule):
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Generates or edits, decodes and judges the samples of a batch of rows."""
-        if self.task.matches_data:
-            real = self._real(batch["latents"], batch["index"])
+        if self.features is not None:
+            real = self._files(batch["index"]) if self.paths else self._decode(batch["latents"], batch["index"])
             self.fid.update(self.features(real), batch["index"], real=True)
         for start in range(0, self.total, self.rows):
             index = batch["index"] + start
@@ -141,18 +165,22 @@ class Evaluation(LightningModule):
         begin = self._clock()
         results = self._answer(rows, steps, index)
         self.seconds += self._clock() - begin
-        images = [self._decode(z) for z in results]
-        outputs = self.judge(images[-1])
-        self.accuracy.update(schema.predict(outputs), asked, index)
-        if self.task.matches_data:
+        noise = self._image_noise(rows, index)
+        images = [self._decode(self.truncation_psi * z, index, noise) for z in results]
+        outputs = None if self.judge is None else self.judge(images[-1])
+        if outputs is not None:
+            self.accuracy.update(schema.predict(outputs), asked, index)
+        if self.features is not None:
             self.fid.update(self.features(images[-1]), index, real=False)
         strip, words = [images[-1]], [[caption(row, schema)] for row in asked]
         if self.task.edits:
-            source = self._decode(rows)
-            self.drift.update(self.judge(source), outputs, asked, index)
-            who = self.identity.embed(source)
-            for cosine, image in zip(self.cosines, images, strict=True):
-                cosine.update(who, self.identity.embed(image), index)  # type: ignore[operator]
+            source = self._decode(self.truncation_psi * rows, index, noise)
+            if self.judge is not None and outputs is not None:
+                self.drift.update(self.judge(source), outputs, asked, index)
+            if self.identity is not None:
+                who = self.identity.embed(source)
+                for cosine, image in zip(self.cosines, images, strict=True):
+                    cosine.update(who, self.identity.embed(image), index)  # type: ignore[operator]
             strip = [source, *images]
             words = [["source", *(caption(step[b], schema) for step in steps)] for b in range(len(rows))]
         for b in (index < SHOWN).nonzero()[:, 0].tolist():
@@ -176,14 +204,24 @@ class Evaluation(LightningModule):
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def _decode(self, z: Tensor) -> Tensor:
-        return self.generator.decode(unwhiten(z, self.store.mean, self.store.std))
+    def _decode(self, z: Tensor, index: Tensor, noise: Tensor | None = None) -> Tensor:
+        latents = unwhiten(z, self.store.mean, self.store.std)
+        if noise is None:
+            noise = self.generator.noise_of(self.seed, index, latents)
+        return self.generator.decode(latents, noise)
 
-    def _real(self, rows: Tensor, index: Tensor) -> Tensor:
-        if not self.paths:
-            return self._decode(rows)
-        files = ImageFiles([self.paths[i] for i in index.tolist()], self.generator.image_size)
-        return torch.stack([files[i] for i in range(len(files))]).to(rows)
+    def _image_noise(self, rows: Tensor, index: Tensor) -> Tensor | None:
+        """The noise (B, *noise_shape) with which source and edits are decoded, if it is not to be drawn."""
+        if not (self.task.edits and self.paths and self.generator.can("invert")):
+            return None
+        latents = unwhiten(self.truncation_psi * rows, self.store.mean, self.store.std)
+        return self.generator.invert(self._files(index % self.rows), latents)
+
+    def _files(self, index: Tensor) -> Tensor:
+        """The image files (B, 3, H, W) of rows of the test split."""
+        refs = [self.paths[i] for i in index.tolist()]
+        files = ImageFiles(refs, self.generator.image_size, resize=self.resize)
+        return torch.stack([files[i] for i in range(len(files))]).to(self.device)
 
     def on_test_epoch_end(self) -> None:
         """Computes the metrics on every process; the first writes the record and the picture."""
@@ -194,7 +232,6 @@ class Evaluation(LightningModule):
         shown = _gather(self.shown)
         if not self.trainer.is_global_zero:
             return
-        with_fid = "fid" in metrics
         sampler, nfe = "none", 0.0
         if self.method:
             sampler, nfe = self.method.sampler, self.method.nfe
@@ -203,11 +240,14 @@ class Evaluation(LightningModule):
         record = Record(
             task=self.task.name,
             method=self.label,
-            config=(self.method.config if self.method else {}) | {"task": self.task.config},
+            config=(self.method.config if self.method else {})
+            | {"task": self.task.config, "generator": self.generator_spec, "truncation_psi": self.truncation_psi},
             store_fingerprint=self.store.fingerprint,
             generator_fingerprint=self.generator.fingerprint,
-            features=self.features.name if with_fid else None,
-            features_fingerprint=self.features.fingerprint if with_fid else None,
+            features=None if self.features is None else self.features.name,
+            features_fingerprint=None if self.features is None else self.features.fingerprint,
+            judge=_mark(self.judge),
+            identity=_mark(self.identity) if self.task.edits else None,
             n=self.total,
             seed=self.seed,
             sampler=sampler,
@@ -229,15 +269,20 @@ class Evaluation(LightningModule):
             log_picture(logger, "samples", picture)
 
     def _metrics(self) -> dict[str, Estimate]:
-        found: dict[str, Estimate] = dict(self.accuracy.compute())
-        if self.task.matches_data:
+        found: dict[str, Estimate] = {} if self.judge is None else dict(self.accuracy.compute())
+        if self.features is not None:
             found["fid"] = self.fid.compute()
-        if self.task.edits:
+        if self.task.edits and self.identity is not None:
             for k, cosine in enumerate(self.cosines):
                 found[f"id/step{k + 1}"] = cosine.compute()  # type: ignore[operator]
             found["id"] = found[f"id/step{len(self.cosines)}"]
+        if self.task.edits and self.judge is not None:
             found["drift"] = self.drift.compute()
         return found
+
+
+def _mark(network: AttributeJudge | IdentityNetwork | None) -> str | None:
+    return None if network is None else f"{network.name} @{network.fingerprint[:8]}"
 
 
 def _gather(shown: list[tuple[int, Tensor, list[str]]]) -> Sequence[tuple[int, Tensor, list[str]]]:

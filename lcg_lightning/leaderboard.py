@@ -37,7 +37,8 @@ def build(folder: Path) -> list[Row]:
 
     Returns:
         Rows by task, then falling joint accuracy. Each has task, method, scale, sampler, n, seed, nfe,
-        seconds, features, features_fingerprint, record (path below the folder), the values acc_joint, acc,
+        seconds, features, features_fingerprint, generator, judge,
+        identity_network, record (path below the folder), the values acc_joint, acc,
         fid, id and drift (None if not measured), and ``intervals``: [low, high] of each that was measured.
 
     Raises:
@@ -72,6 +73,9 @@ def _row(record: Record, path: Path) -> Row:
         "seconds": record.seconds,
         "features": record.features,
         "features_fingerprint": record.features_fingerprint,
+        "generator": record.generator_fingerprint[:8],
+        "judge": record.judge,
+        "identity_network": record.identity,
         "record": path.as_posix(),
         **{name: _finite(measured[name].value) if name in measured else None for name in _MEASURED},
         "intervals": {name: [_finite(e.low), _finite(e.high)] for name, e in measured.items()},
@@ -135,6 +139,9 @@ def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str],
         "sampler": lambda row: str(row["sampler"]),
         "n": lambda row: str(row["n"]),
         "seed": lambda row: str(row["seed"]),
+        "generator": lambda row: str(row["generator"]),
+        "judge": lambda row: row["judge"] or _MISSING,
+        "identity network": lambda row: row["identity_network"] or _MISSING,
     }
     shared = {name: of(rows[0]) for name, of in settings.items() if len({of(row) for row in rows}) == 1}
     measured = partial(_measured, intervals=intervals)
@@ -156,7 +163,7 @@ def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str],
     }
     cells = {heading: [of(row) for row in rows] for heading, of in columns.items()}
     filled = {heading: column for heading, column in cells.items() if set(column) != {_MISSING}}
-    words = ", ".join(f"{name} {value}" for name, value in shared.items())
+    words = ", ".join(f"{name} {value}" for name, value in shared.items() if value != _MISSING)
     return words, list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
 
 

@@ -8,7 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import UnionType
@@ -20,11 +20,11 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.metrics.intervals import Estimate
 
 FORMAT = "lcg-record"
-VERSION = 1
+VERSION = 2
 _PACKAGES = ("lcg-lightning", "torch", "lightning", "torchmetrics", "numpy", "scipy", "clean-fid")
 _KINDS: dict[str, type | UnionType] = {
     **dict.fromkeys(("task", "method", "store_fingerprint", "generator_fingerprint", "sampler"), str),
-    **dict.fromkeys(("features", "features_fingerprint", "commit"), str | None),
+    **dict.fromkeys(("features", "features_fingerprint", "judge", "identity", "commit"), str | None),
     **dict.fromkeys(("n", "seed"), int),
     **dict.fromkeys(("nfe", "seconds"), int | float),
     **dict.fromkeys(("config", "versions", "metrics"), dict),
@@ -44,6 +44,10 @@ class Record:
     features: str | None
     """Name of the features that the Fréchet distance compares; None if it was not measured."""
     features_fingerprint: str | None
+    judge: str | None
+    """Name and fingerprint of the network that accuracies are measured with, ``name @fingerprint``."""
+    identity: str | None
+    """The same of the network that identities are measured with."""
     n: int
     """Number of samples."""
     seed: int
@@ -103,6 +107,17 @@ def read(path: Path) -> Record:
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: a metric is not value, low, high; evaluate again to write it anew") from error
     return Record(**content)
+
+
+def plain(value: Any) -> Any:
+    """A configuration in JSON values: paths as text, dataclasses as dicts, tuples as lists."""
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {key: plain(v) for key, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def load_json(path: Path) -> Any:

@@ -19,6 +19,8 @@ def record(task="edit", method="lcg", joint=0.8, **changes):
         "generator_fingerprint": "g",
         "features": "synthfaces-id",
         "features_fingerprint": "0123456789",
+        "judge": "judge @01234567",
+        "identity": None,
         "n": 1000,
         "seed": 0,
         "sampler": "dpmpp_2m",
@@ -69,7 +71,7 @@ def test_a_failed_write_leaves_the_old_record(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "record version 2, this release reads version 1"),
+        ({"version": 1}, "record version 1, this release reads version 2"),
         ({"format": "other"}, "is not an evaluation record"),
         ({"nfe": None}, "the record's nfe is None"),
         ({"metrics": {"id": {"value": 1}}}, "a metric is not value, low, high"),

@@ -1,7 +1,7 @@
 """``lcg edit``: one condition after another on images or stored latents."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.progress import track
@@ -9,11 +9,10 @@ from rich.progress import track
 from lcg_lightning import figures
 from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
-from lcg_lightning.data.celebahq import ImageFiles, find_images
+from lcg_lightning.data.images import ImageFiles, find_images
 from lcg_lightning.data.store import LatentStore, unwhiten, whiten
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.base import Generator
-from lcg_lightning.generators.zoo import load_generator
+from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.lcg import LatentClassifierGuidance
 
 SHOWN = 12
@@ -28,11 +27,12 @@ def edit(
     images: Path | None = None,
     split: Literal["train", "val", "test"] = "test",
     n: int | None = None,
+    resize: bool = False,
     scale: float = 2.0,
     tau: float = 1.2,
     steps: int = 20,
     batch_size: int = 64,
-    generator: str = "synthfaces",
+    generator: str | dict[str, Any] = "synthfaces",
     device: str = "cpu",
 ) -> Path:
     """Edit images, or latents of a store, by one condition after another.
@@ -45,14 +45,15 @@ def edit(
         prior: checkpoint of a LatentPrior.
         classifier: checkpoint of a LatentClassifier.
         out: folder to make.
-        images: folder of image files to edit; by default rows of the store are edited.
+        images: folder or LMDB of images to edit; by default rows of the store are edited.
         split: split of the store to take rows from.
         n: how many, in order of name or row; all images, or 16 rows, by default.
+        resize: scale square images of another size.
         scale: guidance scale.
         tau: how far an edit may go from its source, in standard deviations of whitened latents.
         steps: sampler steps.
         batch_size: latents edited at a time.
-        generator: name of a generator in the zoo.
+        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
         device: where to compute, such as cpu or cuda.
     """
     if not conditions:
@@ -61,35 +62,38 @@ def edit(
         raise UserError(f"lcg edit: n is {n}; edit at least one")
     check_batches(batch_size, device)
     decoder = load_generator(generator).to(device)
-    latents_store = LatentStore.open(store, decoder.fingerprint)
+    latents_store = LatentStore.open(store, decoder)
     trees = [parse(text, latents_store.schema) for text in conditions]
     method = LatentClassifierGuidance(prior, classifier, scale, tau=tau, steps=steps)
     method.prepare(latents_store)
     method.to(device)
     with folder(out) as part, torch.inference_mode():
+        files = None
         if images is not None:
-            sources = _encode(images, n, decoder, device, batch_size)
-        else:
-            sources = latents_store.split(split).latents[: n or 16]
-        if not len(sources):
-            raise UserError(f"{images or store}: nothing to edit there")
+            found = sorted(find_images(images, decoder.image_size).items())
+            files = ImageFiles([image for _, image in found[:n]], decoder.image_size, resize=resize)
+        rows = latents_store.split(split).latents[: n or 16] if files is None else None
+        count = len(files if files is not None else rows)  # type: ignore[arg-type]
+        if not count:
+            raise UserError(f"{store}: nothing to edit there")
         results, pictures = [], []
-        for i in track(range(0, len(sources), batch_size), description="Editing"):
-            w = sources[i : i + batch_size].to(device)
+        for i in track(range(0, count, batch_size), description="Editing"):
+            index = torch.arange(i, min(i + batch_size, count))
+            if files is None:
+                assert rows is not None
+                w = rows[index].to(device)
+                noise = decoder.noise_of(0, index, w)
+            else:
+                batch = torch.stack([files[k] for k in index.tolist()]).to(device)
+                w = decoder.encode(batch)
+                noise = decoder.invert(batch, w) if decoder.can("invert") else decoder.noise_of(0, index, w)
             z = whiten(w, latents_store.mean, latents_store.std)
             states = [w, *(unwhiten(e, latents_store.mean, latents_store.std) for e in method.edit(z, trees))]
             results.append(torch.stack([s.cpu() for s in states], 1))
-            pictures.append(torch.stack([decoder.decode(s).cpu() for s in states], 1))
+            pictures.append(torch.stack([decoder.decode(s, noise).cpu() for s in states], 1))
             for k in range(len(states)):
                 write_images(part, pictures[-1][:, k], i, f"-{k}")
         texts = [to_text(tree, latents_store.schema) for tree in trees]
         write_latents(part, torch.cat(results), conditions="; ".join(texts))
         figures.strips([(p, ["source", *texts]) for p in torch.cat(pictures)[:SHOWN]], part / "strips.png")
     return out
-
-
-def _encode(images: Path, n: int | None, generator: Generator, device: str, batch_size: int) -> torch.Tensor:
-    files = ImageFiles([path for _, path in sorted(find_images(images).items())][:n], generator.image_size)
-    parts = [range(i, min(i + batch_size, len(files))) for i in range(0, len(files), batch_size)]
-    batches = (torch.stack([files[i] for i in part]) for part in track(parts, description="Encoding"))
-    return torch.cat([generator.encode(batch.to(device)).cpu() for batch in batches] or [torch.zeros(0)])

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lcg_lightning.data.synthfaces import (
     SCHEMA,
@@ -17,7 +18,10 @@ from lcg_lightning.data.synthfaces import (
     sample_z,
 )
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators import zoo
+from lcg_lightning.generators import tensors, zoo
+from lcg_lightning.generators.judges import load_attribute_judge, load_identity_network
+from lcg_lightning.generators.load import load_generator
+from lcg_lightning.generators.stylegan2_generator import StyleGAN2Generator
 from lcg_lightning.generators.zoo_training import (
     AttributeRecipe,
     GeneratorRecipe,
@@ -49,29 +53,30 @@ def export_zoo(
         if not path.is_file():
             raise UserError(f"{path}: no such checkpoint; train it with lcg fit and its configuration in configs/zoo")
     judge = AttributeRecipe.load_from_checkpoint(attributes, map_location="cpu")
-    zoo.save(
-        f"{NAME}-attributes",
+    _save(
+        "attributes",
         {"network": judge.network},
         {"network": {"num_outputs": SCHEMA.num_outputs}, "attributes": SCHEMA.to_json()},
     )
     who = IdentityRecipe.load_from_checkpoint(identity, map_location="cpu")
-    zoo.save(f"{NAME}-identity", {"network": who.network}, {"network": {"num_outputs": who.network.num_outputs}})
+    _save("identity", {"network": who.network}, {"network": {"num_outputs": who.network.num_outputs}})
     made = GeneratorRecipe.load_from_checkpoint(generator, map_location="cpu", factor_network=None)
-    zoo.save(
-        f"{NAME}-generator",
+    _save(
+        "generator",
         {"network": made.generator_network, "encoder": made.encoder},
-        {"network": made.network_config, "encoder": made.encoder_config},
+        {"kind": "stylegan2", "network": made.network_config, "encoder": made.encoder_config},
     )
     with torch.inference_mode():
         _cards(n)
 
 
+def _save(part: str, networks: dict[str, nn.Module], config: dict[str, Any]) -> None:
+    tensors.save(zoo.WEIGHTS / f"{NAME}-{part}.safetensors", networks, config, half=True)
+
+
 def _cards(n: int) -> None:
-    judge, who, generator = (
-        zoo.load_attribute_judge(NAME),
-        zoo.load_identity_network(NAME),
-        zoo.load_generator(NAME),
-    )
+    judge, who, generator = load_attribute_judge(NAME), load_identity_network(NAME), load_generator(NAME)
+    assert isinstance(generator, StyleGAN2Generator)
     z = sample_z(n, HELD_OUT_SEED)
     faces = faces_from_z(z)
     images = render(faces)

@@ -1,6 +1,7 @@
 """``lcg sample``: images of a condition."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -11,7 +12,7 @@ from lcg_lightning.commands.output import check_batches, folder, write_images, w
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore, unwhiten
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.zoo import load_generator
+from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.lcg import LatentClassifierGuidance, SamplerName
 from lcg_lightning.noise import sample_noise
 
@@ -31,7 +32,7 @@ def sample(
     steps: int = 20,
     seed: int = 0,
     batch_size: int = 64,
-    generator: str = "synthfaces",
+    generator: str | dict[str, Any] = "synthfaces",
     device: str = "cpu",
 ) -> Path:
     """Sample images that satisfy a condition.
@@ -51,14 +52,14 @@ def sample(
         steps: sampler steps.
         seed: of the noise; image i depends on the seed and i alone.
         batch_size: latents sampled at a time.
-        generator: name of a generator in the zoo.
+        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
         device: where to compute, such as cpu or cuda.
     """
     if n < 1:
         raise UserError(f"lcg sample: n is {n}; ask for at least one image")
     check_batches(batch_size, device)
     decoder = load_generator(generator).to(device)
-    latents_store = LatentStore.open(store, decoder.fingerprint)
+    latents_store = LatentStore.open(store, decoder)
     tree = parse(condition, latents_store.schema)
     method = LatentClassifierGuidance(prior, classifier, scale, sampler=sampler, steps=steps, interval=interval)
     method.prepare(latents_store)
@@ -74,7 +75,7 @@ def sample(
             with torch.inference_mode():
                 w = unwhiten(method.generate(tree, noise), latents_store.mean, latents_store.std)
                 latents.append(w.cpu())
-                images.append(decoder.decode(w).cpu())
+                images.append(decoder.decode(w, decoder.noise_of(seed, index, w)).cpu())
             write_images(part, images[-1], int(index[0]))
         write_latents(part, torch.cat(latents), condition=to_text(tree, latents_store.schema))
         shown = torch.cat(images)[:SHOWN]

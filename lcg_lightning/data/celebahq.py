@@ -2,68 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.data.store import SPLITS, check_labels
+from lcg_lightning.data.images import AnnotatedImages, ImageData, find_images, image_id, match_rows
+from lcg_lightning.data.store import SPLITS
 from lcg_lightning.errors import UserError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-
-
-@dataclass(frozen=True, eq=False)
-class AnnotatedImages:
-    """Image files and what is known about them. Row i of each field is image i."""
-
-    paths: list[Path]
-    ids: list[str]
-    """File names without the suffix; unique."""
-    labels: Tensor
-    """(N, A) float32 in natural units, NaN where unknown."""
-    schema: AttributeSchema
-
-    def __post_init__(self) -> None:
-        if len(self.paths) != len(self.ids):
-            raise UserError(f"{len(self.paths)} image paths for {len(self.ids)} ids; give one id per image")
-        check_labels(self.labels, self.schema, self.ids)
-
-
-def image_id(name: str) -> str:
-    """A file name without its image suffix: what annotation rows and image files are matched by.
-
-    >>> image_id("7.jpg"), image_id("7.PNG"), image_id("st.peter")
-    ('7', '7', 'st.peter')
-    """
-    path = Path(name)
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
-
-
-def find_images(folder: str | Path) -> dict[str, Path]:
-    """The images right inside a folder, by id, in order of name.
-
-    Raises:
-        UserError: no such folder, no images in it, or two images with the same id.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the folder that holds the images")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            other = found.setdefault(image_id(path.name), path)
-            if other is not path:
-                raise UserError(f"{folder}: {other.name} and {path.name} share one name; keep one of them")
-    if not found:
-        raise UserError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
-    return found
 
 
 def read_table(path: str | Path) -> tuple[list[str], list[str], NDArray[np.float32]]:
@@ -77,7 +27,7 @@ def read_table(path: str | Path) -> tuple[list[str], list[str], NDArray[np.float
             no number, or a row given twice; the message names file and line.
     """
     path = Path(path)
-    lines = _lines(path)
+    lines = read_text(path).splitlines()
     if len(lines) < 2 or not lines[0].strip().isdigit():
         raise UserError(f"{path} line 1: expected the number of rows, then a line of column names")
     columns = lines[1].split()
@@ -99,68 +49,134 @@ def read_table(path: str | Path) -> tuple[list[str], list[str], NDArray[np.float
     return columns, ids, values
 
 
-def read_celebahq(
-    images: str | Path,
-    annotations: str | Path,
-    attributes: Sequence[str] | None = None,
-    measure_files: Sequence[str | Path] = (),
-    measures: Sequence[Attribute] = (),
-) -> AnnotatedImages:
-    """Read an image folder with its annotations; rows and images are matched by file name without the suffix.
+class CelebAHQ(ImageData):
+    """Images with an attribute file; rows and images are matched by file name without the suffix.
 
     Args:
-        images: folder of image files.
+        images: folder of image files, or an LMDB.
         annotations: attribute file, with values -1 and 1 (``CelebAMask-HQ-attribute-anno.txt``).
         attributes: the binary attributes to keep, in this order; all of them by default.
         measure_files: files of numbers in the same form (``CelebAMask-HQ-pose-anno.txt``).
         measures: the columns of those files to keep, as continuous attributes with their range.
+        partition: file of names and 0 (train), 1 (val) or 2 (test) (``list_eval_partition.txt``); by default a hash
+            of the id decides.
+        mapping: ``CelebA-HQ-to-CelebA-mapping.txt``, for a partition whose names are CelebA's own.
+        size: which images to take from an LMDB that holds several sizes of each.
+    """
 
-    Returns:
-        the images in the order of the annotation file; label columns are ``attributes``, then ``measures``.
+    def __init__(
+        self,
+        images: Path,
+        annotations: Path,
+        attributes: list[str] | None = None,
+        measure_files: list[Path] | None = None,
+        measures: list[Attribute] | None = None,
+        partition: Path | None = None,
+        mapping: Path | None = None,
+        size: int | None = None,
+    ) -> None:
+        super().__init__(
+            images=images,
+            annotations=annotations,
+            attributes=attributes,
+            measure_files=measure_files,
+            measures=measures,
+            partition=partition,
+            mapping=mapping,
+            size=size,
+        )
+        if bool(measure_files) != bool(measures):
+            raise UserError("measures need both their files and the columns to keep; give both or neither")
+        if mapping and not partition:
+            raise UserError(f"mapping {mapping} serves to read a partition, and there is none; give both or neither")
+        self.images, self.annotations, self.attributes, self.size = images, annotations, attributes, size
+        self.measure_files, self.measures = measure_files or [], measures or []
+        self.partition, self.mapping = partition, mapping
+
+    def read(self) -> AnnotatedImages:
+        """The images in the order of the annotation file; label columns are attributes, then measures.
+
+        Raises:
+            UserError: images without a row or rows without an image, a value other than -1 or 1, an unknown
+                attribute or measure (the nearest name is given), a measure out of its range, or a malformed file.
+        """
+        names, rows, signs = read_table(self.annotations)
+        wrong = np.argwhere(np.abs(signs) != 1)
+        if len(wrong):
+            row, column = wrong[0]
+            raise UserError(
+                f"{self.annotations} line {row + 3}: {names[column]} is {signs[row, column]:g}, not -1 or 1 "
+                f"({len(wrong)} such values); correct the file"
+            )
+        images = find_images(self.images, self.size)
+        at = match_rows(rows, images, self.annotations)
+        matched = set(at.values())
+        refuse_missing(
+            [name for row, name in enumerate(rows) if row not in matched],
+            f"rows of {self.annotations} have no image in {self.images}; add it or drop the row",
+        )
+        refuse_missing(
+            [i for i in images if i not in at],
+            f"images of {self.images} have no row in {self.annotations}; add one or move the image elsewhere",
+        )
+        ids = list(at)
+        kept = [_column(self.annotations, names, a) for a in (names if self.attributes is None else self.attributes)]
+        schema, values = self._read_measures(ids)
+        labels = torch.from_numpy(np.concatenate([(signs[:, kept] > 0).astype(np.float32), values], axis=1))
+        return AnnotatedImages(
+            [images[i] for i in ids],
+            ids,
+            labels,
+            AttributeSchema((*(Attribute(names[i]) for i in kept), *schema)),
+            self._read_splits(ids),
+        )
+
+    def _read_measures(self, ids: list[str]) -> tuple[list[Attribute], NDArray[np.float32]]:
+        header: list[str] = []
+        numbers = [np.empty((len(ids), 0), np.float32)]
+        for file in self.measure_files:
+            columns, rows, values = read_table(file)
+            at = match_rows(rows, set(ids), file)
+            refuse_missing([i for i in ids if i not in at], f"images have no row in {file}; add it")
+            header += columns
+            numbers.append(values[[at[i] for i in ids]])
+        kept, schema = [], []
+        for measure in self.measures:
+            column = _column(", ".join(map(str, self.measure_files)), header, measure.name)
+            if measure.kind != "continuous":
+                raise UserError(f"measure {measure.name} must be continuous, with low and high, not {measure.kind}")
+            kept.append(column)
+            schema.append(replace(measure, name=header[column]))
+        return schema, np.concatenate(numbers, axis=1)[:, kept]
+
+    def _read_splits(self, ids: list[str]) -> list[str] | None:
+        if self.partition is None:
+            return None
+        return read_splits(self.partition, read_mapping(self.mapping, ids) if self.mapping else ids)
+
+
+def read_mapping(path: str | Path, ids: Sequence[str]) -> list[str]:
+    """The CelebA image that each CelebA-HQ image was made from, both without suffix.
+
+    Args:
+        path: file of rows ``number, CelebA's number, CelebA's file name`` (``CelebA-HQ-to-CelebA-mapping.txt``).
+        ids: numbers of CelebA-HQ images.
 
     Raises:
-        UserError: images without a row or rows without an image, a value other than -1 or 1, an unknown
-            attribute or measure (the nearest name is given), a measure out of its range, or a malformed file.
+        UserError: a malformed or repeated row, or an image without one. Rows of other images are no error.
     """
-    names, ids, signs = read_table(annotations)
-    wrong = np.argwhere(np.abs(signs) != 1)
-    if len(wrong):
-        row, column = wrong[0]
-        raise UserError(
-            f"{annotations} line {row + 3}: {names[column]} is {signs[row, column]:g}, not -1 or 1 "
-            f"({len(wrong)} such values); correct the file"
-        )
-    paths = find_images(images)
-    known = set(ids)
-    _refuse_missing(
-        [i for i in ids if i not in paths],
-        f"rows of {annotations} have no image in {images}; add it or drop the row",
-    )
-    _refuse_missing(
-        [p.name for i, p in paths.items() if i not in known],
-        f"images of {images} have no row in {annotations}; add one or move the image elsewhere",
-    )
-    kept = [_column(annotations, names, a) for a in (names if attributes is None else attributes)]
-    labels: list[NDArray[np.float32]] = [(signs[:, kept] > 0).astype(np.float32)]
-    schema = [Attribute(names[i]) for i in kept]
-    if bool(measure_files) != bool(measures):
-        raise UserError("measures need both their files and the columns to keep; give both or neither")
-    header: list[str] = []
-    numbers: list[NDArray[np.float32]] = []
-    for file in measure_files:
-        columns, rows, values = read_table(file)
-        at = {i: row for row, i in enumerate(rows)}
-        _refuse_missing([i for i in ids if i not in at], f"images have no row in {file}; add it")
-        header += columns
-        numbers += list(values[[at[i] for i in ids]].T)
-    for measure in measures:
-        column = _column(", ".join(map(str, measure_files)), header, measure.name)
-        if measure.kind != "continuous":
-            raise UserError(f"measure {measure.name} must be continuous, with low and high, not {measure.kind}")
-        labels.append(numbers[column][:, None])
-        schema.append(replace(measure, name=header[column]))
-    table = torch.from_numpy(np.concatenate(labels, axis=1))
-    return AnnotatedImages([paths[i] for i in ids], ids, table, AttributeSchema(tuple(schema)))
+    path = Path(path)
+    lines = read_text(path).splitlines()
+    if not lines or lines[0].split() != ["idx", "orig_idx", "orig_file"]:
+        raise UserError(f"{path} line 1: expected idx orig_idx orig_file; give CelebA-HQ-to-CelebA-mapping.txt")
+    rows = [(n, line.split()) for n, line in enumerate(lines[1:], 2) if line.strip()]
+    for n, row in rows:
+        if len(row) != 3 or not (row[0].isdigit() and row[1].isdigit()):
+            raise UserError(f"{path} line {n}: expected two numbers and a file name; correct the row")
+    _refuse_repeated(path, [row[0] for _, row in rows])
+    original = {row[0]: image_id(row[2]) for _, row in rows}
+    refuse_missing([i for i in ids if i not in original], f"images have no row in {path}; add it")
+    return [original[i] for i in ids]
 
 
 def read_splits(path: str | Path, ids: Sequence[str]) -> list[str]:
@@ -171,13 +187,13 @@ def read_splits(path: str | Path, ids: Sequence[str]) -> list[str]:
     """
     path = Path(path)
     split: dict[str, str] = {}
-    rows = [(n, line.split()) for n, line in enumerate(_lines(path), 1) if line.strip()]
+    rows = [(n, line.split()) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     for n, row in rows:
         if len(row) != 2 or row[1] not in ("0", "1", "2"):
             raise UserError(f"{path} line {n}: expected a file name and 0 (train), 1 (val) or 2 (test)")
         split[image_id(row[0])] = SPLITS[int(row[1])]
     _refuse_repeated(path, [image_id(row[0]) for _, row in rows])
-    _refuse_missing([i for i in ids if i not in split], f"images have no row in {path}; add it")
+    refuse_missing([i for i in ids if i not in split], f"images have no row in {path}; add it")
     return [split[i] for i in ids]
 
 
@@ -201,46 +217,18 @@ def write_splits(path: str | Path, ids: Sequence[str], splits: Sequence[str]) ->
     Path(path).write_text("".join(rows), encoding="utf-8")
 
 
-class ImageFiles(Dataset[Tensor]):
-    """Images (3, size, size) float32 in [-1, 1], read from files.
-
-    Args:
-        paths: the files.
-        size: height and width the generator takes.
-        resize: scale square images of another size with an antialiased filter, instead of refusing them.
-    """
-
-    def __init__(self, paths: Sequence[Path], size: int, *, resize: bool = False) -> None:
-        self.paths = list(paths)
-        self.size = size
-        self.resize = resize
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        path = self.paths[index]
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{path} cannot be read as an image ({reason}); replace the file") from None
-        expected = (self.size, self.size)
-        if image.size != expected and self.resize and image.width == image.height:
-            image = image.resize(expected, Image.Resampling.LANCZOS)
-        if image.size != expected:
-            how = "crop it to a square first" if self.resize else "resize it, or turn on resize"
-            found = f"{image.width}x{image.height}"
-            raise UserError(f"{path} is {found} pixels, and the generator takes {self.size}x{self.size}; {how}")
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def _lines(path: Path) -> list[str]:
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; a UserError if there is none."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as text ({getattr(error, 'strerror', None) or 'not UTF-8'})") from None
+
+
+def refuse_missing(missing: Sequence[str], text: str) -> None:
+    """Raise a UserError of this text about names, if there are any, with their number and the first."""
+    if missing:
+        raise UserError(f"{len(missing)} {text} (first: {missing[0]})")
 
 
 def _write_table(path: str | Path, names: Sequence[str], rows: list[str]) -> None:
@@ -266,8 +254,3 @@ def _refuse_repeated(path: Path, ids: Sequence[str]) -> None:
     twice = [i for i, count in Counter(ids).items() if count > 1]
     if twice:
         raise UserError(f"{path}: {twice[0]} has more than one row ({len(twice)} such names); keep one of them")
-
-
-def _refuse_missing(missing: Sequence[str], text: str) -> None:
-    if missing:
-        raise UserError(f"{len(missing)} {text} (first: {missing[0]})")

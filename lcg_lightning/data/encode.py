@@ -1,198 +1,52 @@
-"""From images to a latent store, on any number of processes; an interrupted run goes on where it stopped."""
+"""From images, or a generator's own samples, to a latent store; an interrupted run goes on where it stopped."""
 
 import hashlib
-import json
-import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from lcg_lightning.data.celebahq import AnnotatedImages, ImageFiles
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.data.images import AnnotatedImages, AnnotatedLatents, ImageFiles, stamp
 from lcg_lightning.data.sampler import UnpaddedSampler
-from lcg_lightning.data.store import SPLITS, Split, check_finite, hash_splits, refuse_occupied, write_store
+from lcg_lightning.data.shards import Shards, ShardWriter
+from lcg_lightning.data.store import SPLITS, Split, hash_splits, refuse_occupied, write_store
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Generator
+from lcg_lightning.generators.judges import AttributeJudge
 
 
-class Shards:
-    """The folder of finished rows that an unfinished encoding leaves beside its output.
+class Loop(TypedDict, total=False):
+    """How rows are worked through."""
 
-    Each file holds ``rows`` (n,) int64, places in the list of images, their ``latents`` (n, *shape) float32,
-    and ``stamps`` (n, 2) int64, size and time of the image files. They appear complete or not at all, and may
-    come from any number of processes. A row counts as finished while its image file stays as it was.
-    """
-
-    def __init__(self, folder: Path, images: AnnotatedImages, generator: Generator) -> None:
-        """Make the folder for these images and this generator, or go on with one that was made for them.
-
-        Raises:
-            UserError: it was made for others, or an image file is gone.
-        """
-        self.folder = folder
-        self.latent_shape = generator.latent_shape
-        try:
-            stats = [path.stat() for path in images.paths]
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be read ({error.strerror}); restore the file") from None
-        self.stamps = torch.tensor([(s.st_size, s.st_mtime_ns) for s in stats])
-        names = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()[:16]
-        owner = {"generator weights": generator.fingerprint, "image names": names}
-        manifest = folder / "manifest.json"
-        if not manifest.exists():
-            refuse_occupied(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = manifest.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(owner), encoding="utf-8")
-            os.replace(temporary, manifest)
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-        other = [key for key in owner if found[key] != owner[key]]
-        if other:
-            raise UserError(f"{folder} was begun with other {other[0]}; finish that run or remove the folder")
-
-    def write(self, rows: Sequence[int], latents: Tensor) -> None:
-        """Add finished rows and their latents (n, *latent_shape)."""
-        file = self.folder / f"{uuid.uuid4().hex}.safetensors"
-        temporary = file.with_suffix(".writing")
-        index = torch.tensor(rows)
-        save_file({"rows": index, "latents": latents, "stamps": self.stamps[index]}, temporary)
-        os.replace(temporary, file)
-
-    def read(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The finished (rows, latents) of each file; damaged files are left out."""
-        for file in sorted(self.folder.glob("*.safetensors")):
-            try:
-                with safe_open(file, "pt") as tensors:
-                    rows, latents, stamps = (tensors.get_tensor(key) for key in ("rows", "latents", "stamps"))
-            except (OSError, SafetensorError):
-                continue
-            valid = (self.stamps[rows] == stamps).all(1)
-            yield rows[valid], latents[valid]
-
-    def unfinished(self) -> list[int]:
-        """The rows that are still to be encoded, in order."""
-        todo = torch.ones(len(self.stamps), dtype=torch.bool)
-        for rows, _ in self.read():
-            todo[rows] = False
-        return todo.nonzero().flatten().tolist()
-
-    def merge(self) -> Tensor:
-        """The latents (N, *latent_shape) of all images.
-
-        Raises:
-            UserError: some are not encoded.
-        """
-        if todo := self.unfinished():
-            raise UserError(f"{len(todo)} of {len(self.stamps)} images are not encoded yet; run the same command again")
-        latents = torch.empty(len(self.stamps), *self.latent_shape)
-        for rows, part in self.read():
-            latents[rows] = part
-        return latents
-
-
-class ShardWriter(BasePredictionWriter):
-    """Writes what ``predict_step`` returns to shards, every few batches and when the run ends or fails."""
-
-    def __init__(self, shards: Shards, ids: Sequence[str], every: int) -> None:
-        super().__init__("batch")
-        self.shards = shards
-        self.ids = ids
-        self.every = every
-        self._rows: list[int] = []
-        self._latents: list[Tensor] = []
-
-    def write_on_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
-        batch: Tensor,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Keep a batch of latents (B, *latent_shape) of the images at ``batch_indices``."""
-        assert batch_indices is not None
-        latents = prediction.detach().float().cpu()
-        expected = (len(batch_indices), *self.shards.latent_shape)
-        if latents.shape != expected:
-            raise UserError(f"the generator encodes to shape {tuple(latents.shape)}, but its latents are {expected}")
-        check_finite(latents, [self.ids[row] for row in batch_indices])
-        self._rows += batch_indices
-        self._latents.append(latents)
-        if len(self._latents) == self.every:
-            self._flush()
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the rest, and wait for the other processes to do so."""
-        self._flush()
-        trainer.strategy.barrier()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what is finished before the run ends."""
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
-            self.shards.write(self._rows, torch.cat(self._latents))
-            self._rows, self._latents = [], []
-
-
-class EncodeModule(LightningModule):
-    """Encodes image files with a frozen generator.
-
-    Args:
-        generator: the encoder.
-        images: the files; a row is a place among them.
-        rows: the rows to encode.
-        batch_size: images in a batch, per process.
-        num_workers: processes that read image files, per process.
-    """
-
-    def __init__(
-        self, generator: Generator, images: ImageFiles, rows: Sequence[int], batch_size: int, num_workers: int
-    ) -> None:
-        super().__init__()
-        self.generator = generator
-        self.images = images
-        self.rows = rows
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than batches left
-
-    def predict_dataloader(self) -> DataLoader[Tensor]:
-        """This process's share of the images; batches are the same on any number of processes."""
-        sampler = UnpaddedSampler(self.rows, self.trainer.world_size, self.trainer.global_rank, self.batch_size)
-        return DataLoader(self.images, batch_size=self.batch_size, sampler=sampler, num_workers=self.num_workers)
-
-    def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Latents (B, *latent_shape) of images (B, 3, H, W)."""
-        return self.generator.encode(batch)
+    batch_size: int
+    """Rows in a batch, per process; 64 by default."""
+    shard_batches: int
+    """Batches between two writes; 8 by default."""
+    num_workers: int
+    """Processes that read image files, per process; 0 by default."""
+    accelerator: str
+    """As in Lightning's Trainer; "auto" by default."""
+    devices: int
+    """Number of processes, one per device; 1 by default."""
+    strategy: Literal["auto", "ddp", "ddp_spawn"]
+    """As in Lightning's Trainer; "auto" by default."""
 
 
 def encode(
     images: AnnotatedImages,
     generator: Generator,
     out: str | Path,
-    splits: Sequence[str] | None = None,
     *,
     source: Mapping[str, Any] | None = None,
     resize: bool = False,
-    batch_size: int = 64,
-    shard_batches: int = 8,
-    num_workers: int = 0,
-    accelerator: str = "auto",
-    devices: int = 1,
-    strategy: Literal["auto", "ddp", "ddp_spawn"] = "auto",
+    **loop: Unpack[Loop],
 ) -> Path:
     """Encode images into a latent store.
 
@@ -202,53 +56,184 @@ def encode(
     on interruptions.
 
     Args:
-        images: files and labels.
+        images: files, labels and splits.
         generator: a generator with an encoder.
         out: folder of the store to make.
-        splits: "train", "val" or "test" for each image; by default a hash of the id, 80 : 10 : 10.
         source: what the store's record says of where the images come from.
         resize: scale square images to the generator's size instead of refusing them.
-        batch_size: images in a batch, per process.
-        shard_batches: batches between two writes.
-        num_workers: processes that read image files, per process.
-        accelerator: as in Lightning's Trainer.
-        devices: number of processes, one per device.
-        strategy: as in Lightning's Trainer.
+        loop: how to work through them.
 
     Raises:
         UserError: ``out`` is there and not empty; the partial folder belongs to other images or another
             generator; an image that cannot be read or is of another size; a latent that is not finite.
     """
     out = Path(out)
-    splits = hash_splits(images.ids) if splits is None else splits
-    if len(splits) != len(images.ids) or not set(splits) <= set(SPLITS) or "train" not in splits:
-        raise UserError(f"splits must name {', '.join(SPLITS)} once per image, with at least one train")
-    refuse_occupied(out)
-    shards = Shards(out.with_name(f"{out.name}.partial"), images, generator)
+    _check(out, images.ids, images.splits)
+    names = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()[:16]
+    owner = {"generator weights": generator.fingerprint, "image names": names}
+    shards = Shards(_partial(out), torch.tensor([stamp(ref) for ref in images.paths]), owner)
     files = ImageFiles(images.paths, generator.image_size, resize=resize)
+    trainer = _work(shards, _Encoding(generator), files, images.ids, generator.latent_shape, loop)
+    if trainer.is_global_zero:
+        latents, _ = shards.merge()
+        found = AnnotatedLatents(latents, images.ids, images.labels, images.schema, images.splits)
+        store(found, generator, out, source=source)
+        shutil.rmtree(shards.folder)
+    trainer.strategy.barrier()
+    return out
+
+
+def sample_and_label(
+    n: int,
+    judge: AttributeJudge,
+    generator: Generator,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    source: Mapping[str, Any] | None = None,
+    **loop: Unpack[Loop],
+) -> Path:
+    """Draw latents from the generator's own distribution and label them by their images, as StyleFlow and LACE did.
+
+    Row i depends on the seed and i alone. Interruptions and processes are as in :func:`encode`.
+
+    Args:
+        n: rows to draw.
+        judge: what labels the images; its attributes become the store's.
+        generator: a generator that can sample.
+        out: folder of the store to make.
+        seed: of the draws.
+        source: what the store's record says of where the rows come from.
+        loop: how to work through them.
+
+    Raises:
+        UserError: ``out`` is there and not empty, the generator cannot sample, or the judge takes other images.
+    """
+    out, ids = Path(out), [f"{i:06d}" for i in range(n)]
+    _check(out, ids, None)
+    if judge.image_size not in (None, generator.image_size):
+        raise UserError(
+            f"judge {judge.name} takes {judge.image_size}x{judge.image_size} images, the generator makes "
+            f"{generator.image_size}x{generator.image_size}; name a judge that resizes them"
+        )
+    owner = {"generator weights": generator.fingerprint, "labels": judge.fingerprint, "seed": str(seed)}
+    options = {key: getattr(generator, key) for key in ("truncation_psi", "class_index") if hasattr(generator, key)}
+    shards = Shards(_partial(out), torch.zeros(n, 2, dtype=torch.int64), {**owner, "sampling options": str(options)})
+    drawing = _Drawing(generator, judge, seed)
+    trainer = _work(shards, drawing, torch.arange(n), ids, generator.latent_shape, loop)  # type: ignore[arg-type]
+    if trainer.is_global_zero:
+        latents, labels = shards.merge()
+        store(AnnotatedLatents(latents, ids, labels, judge.schema), generator, out, source=source)
+        shutil.rmtree(shards.folder)
+    trainer.strategy.barrier()
+    return out
+
+
+def store(
+    rows: AnnotatedLatents, generator: Generator, out: str | Path, *, source: Mapping[str, Any] | None = None
+) -> Path:
+    """Write labelled latents of a generator into a store, whitened by the generator's own statistics if it has any.
+
+    Raises:
+        UserError: ``out`` is there and not empty, or a latent or label that cannot be stored.
+    """
+    splits = rows.splits or hash_splits(rows.ids)
+    parts = {}
+    for name in SPLITS:
+        members = [row for row, split in enumerate(splits) if split == name]
+        parts[name] = Split(rows.latents[members], rows.labels[members], [rows.ids[row] for row in members])
+    return write_store(out, parts, rows.schema, generator.fingerprint, source or {}, generator.statistics)
+
+
+class _Encoding(nn.Module):
+    """Images (B, 3, H, W) to latents, and no labels."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.generator.encode(images), images.new_zeros(len(images), 0)
+
+
+class _Drawing(nn.Module):
+    """Row numbers (B,) to drawn latents and the labels of their images."""
+
+    def __init__(self, generator: Generator, judge: AttributeJudge, seed: int) -> None:
+        super().__init__()
+        self.generator, self.judge, self.seed = generator, judge, seed
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        draws = []
+        for row in rows.tolist():
+            key = int(np.random.SeedSequence((self.seed, row)).generate_state(1, np.uint64)[0])
+            draws.append(self.generator.sample_latents(1, torch.Generator().manual_seed(key >> 1)))
+        latents = torch.cat(draws).to(rows.device)
+        noise = self.generator.noise_of(self.seed, rows, latents)
+        outputs = self.judge(self.generator.decode(latents, noise))
+        return latents, _within(self.judge.schema.predict(outputs), self.judge.schema)
+
+
+def _within(labels: Tensor, schema: AttributeSchema) -> Tensor:
+    """Labels (B, A) with predicted numbers moved to the ends of their ranges where they lie beyond."""
+    columns = [
+        values.clamp(a.low, a.high) if a.kind == "continuous" else values
+        for a, values in zip(schema, labels.unbind(1), strict=True)
+    ]
+    return torch.stack(columns, 1)
+
+
+class _Module(LightningModule):
+    """Runs a frozen network over rows of a data set."""
+
+    def __init__(self, network: nn.Module, data: Dataset[Tensor], rows: Sequence[int], loop: Loop) -> None:
+        super().__init__()
+        self.network, self.data, self.rows, self.loop = network, data, rows, loop
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than batches left
+
+    def predict_dataloader(self) -> DataLoader[Tensor]:
+        """This process's share of the rows; batches are the same on any number of processes."""
+        size = self.loop.get("batch_size", 64)
+        sampler = UnpaddedSampler(self.rows, self.trainer.world_size, self.trainer.global_rank, size)
+        return DataLoader(self.data, batch_size=size, sampler=sampler, num_workers=self.loop.get("num_workers", 0))
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Latents (B, *latent_shape) and labels (B, A)."""
+        out: tuple[Tensor, Tensor] = self.network(batch)
+        return out
+
+
+def _work(
+    shards: Shards,
+    network: nn.Module,
+    data: Dataset[Tensor],
+    ids: Sequence[str],
+    latent_shape: tuple[int, ...],
+    loop: Loop,
+) -> Trainer:
+    """Makes the rows that are not finished."""
     trainer = Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        strategy=strategy,
-        callbacks=[ShardWriter(shards, images.ids, shard_batches)],
+        accelerator=loop.get("accelerator", "auto"),
+        devices=loop.get("devices", 1),
+        strategy=loop.get("strategy", "auto"),
+        callbacks=[ShardWriter(shards, ids, latent_shape, loop.get("shard_batches", 8))],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    rows = shards.unfinished()
-    if rows:
-        module = EncodeModule(generator, files, rows, batch_size, num_workers)
+    if rows := shards.unfinished():
         try:
-            trainer.predict(module, return_predictions=False)
+            trainer.predict(_Module(network, data, rows, loop), return_predictions=False)
         except UserError as error:  # a worker process wraps it in its traceback
             raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from None
-    if trainer.is_global_zero:
-        latents = shards.merge()
-        parts = {}
-        for name in SPLITS:
-            members = [row for row, split in enumerate(splits) if split == name]
-            parts[name] = Split(latents[members], images.labels[members], [images.ids[row] for row in members])
-        write_store(out, parts, images.schema, generator.fingerprint, source or {})
-        shutil.rmtree(shards.folder)
-    trainer.strategy.barrier()
-    return out
+    return trainer
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
+def _check(out: Path, ids: Sequence[str], splits: Sequence[str] | None) -> None:
+    if "train" not in (splits or hash_splits(ids)):
+        raise UserError(f"none of the {len(ids)} rows is in the train split; give more rows or another partition")
+    refuse_occupied(out)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.errors import UserError
+from lcg_lightning.generators.base import Generator
 
 SPLITS = ("train", "val", "test")
 _FORMAT = 1
@@ -98,7 +100,7 @@ def unwhiten(z: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return z.reshape(-1, *mean.shape) * std.to(z) + mean.to(z)
 
 
-def statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
+def train_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the rows of latents (N, *shape), each (*shape) in float64.
 
     A dimension that does not vary beyond float32's rounding gets a deviation of 1, so whitening makes it 0.
@@ -107,6 +109,14 @@ def statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
     mean = torch.stack([c.double().sum(0) for c in chunks]).sum(0) / n
     std = (torch.stack([(c.double() - mean).square().sum(0) for c in chunks]).sum(0) / n).sqrt()
     return mean, torch.where(std > torch.finfo(torch.float32).eps * mean.abs(), std, 1.0)
+
+
+def _warn_of_constants(labels: Tensor, schema: AttributeSchema) -> None:
+    for name, values in zip(schema.names, labels.unbind(1), strict=True):
+        found = torch.unique(values[~values.isnan()])
+        if len(found) < 2:
+            what = f"always {float(found[0]):g}" if len(found) else "never known"
+            warnings.warn(f"{name} is {what} in the train split; nothing can be learnt about it", stacklevel=3)
 
 
 def refuse_occupied(path: Path) -> None:
@@ -121,6 +131,7 @@ def write_store(
     schema: AttributeSchema,
     fingerprint: str,
     source: Mapping[str, Any],
+    statistics: tuple[Tensor, Tensor] | None = None,
 ) -> Path:
     """Write a store. It appears under its name only when complete.
 
@@ -130,6 +141,9 @@ def write_store(
         schema: what the label columns are.
         fingerprint: of the generator whose latents these are.
         source: where the rows come from, in plain JSON values, for the record.
+        statistics: mean and standard deviation (*shape) to whiten with; by default those of the train rows.
+
+    Warns of attributes that have one value, or none, in all train rows.
 
     Raises:
         UserError: the folder is there and not empty; latents that are not finite or differ in shape; labels
@@ -149,7 +163,10 @@ def write_store(
             raise UserError(f"{name} latents have shape {tuple(latents.shape)}, expected {(len(ids), *shape)}")
         check_finite(latents, ids)
         check_labels(labels, schema, ids)
-    mean, std = statistics(splits["train"].latents)
+    mean, std = train_statistics(splits["train"].latents) if statistics is None else statistics
+    if mean.shape != shape or std.shape != shape:
+        raise UserError(f"statistics have shape {tuple(mean.shape)}, but the latents have {tuple(shape)}")
+    _warn_of_constants(splits["train"].labels, schema)
     about = {
         "format": _FORMAT,
         "fingerprint": fingerprint,
@@ -192,15 +209,15 @@ class LatentStore:
     source: dict[str, Any]
 
     @classmethod
-    def open(cls, path: str | Path, generator_fingerprint: str | None = None) -> Self:
+    def open(cls, path: str | Path, generator: Generator | None = None) -> Self:
         """Open a store and check it.
 
         Args:
             path: its folder.
-            generator_fingerprint: of the generator that will decode; the store must come from the same one.
+            generator: the one that will decode; the latents must be its own.
 
         Raises:
-            UserError: not a store, a damaged one, or one of another generator.
+            UserError: not a store, a damaged one, or one of another generator or of another of its latent spaces.
         """
         path = Path(path)
         try:
@@ -228,14 +245,28 @@ class LatentStore:
             raise UserError(f"{path}/store.json is damaged ({reason}); make the store again") from None
         if not (store.mean.isfinite().all() and store.std.isfinite().all() and (store.std > 0).all()):
             raise UserError(f"{path}: mean or std is not finite and positive; make the store again")
-        if generator_fingerprint not in (None, store.fingerprint):
-            raise UserError(
-                f"{path} holds latents of another generator ({store.fingerprint}, not "
-                f"{generator_fingerprint}); load that generator, or encode the images again with this one"
-            )
+        if generator is not None:
+            store.check(generator)
         for name in store.sizes:
             store.split(name)
         return store
+
+    def check(self, generator: Generator) -> None:
+        """Checks that the latents are a generator's own.
+
+        Raises:
+            UserError: they are another generator's, or of another shape, such as W where W+ is declared.
+        """
+        if generator.fingerprint != self.fingerprint:
+            raise UserError(
+                f"{self.path} holds latents of another generator ({self.fingerprint}, not {generator.fingerprint}); "
+                "name that generator, or encode the images again with this one"
+            )
+        if generator.latent_shape != self.latent_shape:
+            raise UserError(
+                f"{self.path} holds latents of shape {self.latent_shape}, but the generator takes "
+                f"{generator.latent_shape}; load the generator with the space that the store was made in"
+            )
 
     def split(self, name: str) -> Split:
         """The rows of "train", "val" or "test", mapped into memory, so that rows are read when they are used.

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.noise import sample_noise
+
+IMAGE_NOISE = 1 << 32
+"""The draw of a sample's noise that its image starts from; those of its latent count from 0."""
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -21,6 +25,11 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def combine(*parts: object) -> str:
+    """One fingerprint of several, and of plain values that outputs depend on."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 class _Frozen(type):
@@ -82,6 +91,10 @@ class Generator(nn.Module, metaclass=_Frozen):
         """
         self._cannot("sample latents", "encode images with it instead")
 
+    def can(self, method: str) -> bool:
+        """Whether ``encode``, ``sample_latents`` or ``invert`` works here."""
+        return getattr(type(self), method) is not getattr(Generator, method)
+
     def train(self, mode: bool = True) -> "Generator":
         """Stays in evaluation mode, whatever the module around it does."""
         return super().train(False)
@@ -90,6 +103,18 @@ class Generator(nn.Module, metaclass=_Frozen):
     def fingerprint(self) -> str:
         """:func:`fingerprint` of the weights, taken when first asked for: load the weights before."""
         return fingerprint(self)
+
+    def noise_of(self, seed: int, index: Tensor, like: Tensor) -> Tensor | None:
+        """The noise (B, *noise_shape) that belongs to samples of a run, on the device of ``like``.
+
+        Args:
+            seed: of the run.
+            index: global sample indices (B,).
+            like: a tensor of the device and dtype to give.
+        """
+        if self.noise_shape is None:
+            return None
+        return sample_noise(seed, index.cpu(), self.noise_shape, IMAGE_NOISE).to(like)
 
     def noise_or_default(self, latents: Tensor, noise: Tensor | None) -> Tensor:
         """The given noise (B, *noise_shape), or one fixed draw repeated."""

@@ -45,6 +45,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return data
 
 
+def peek(path: Path) -> dict[str, Any]:
+    """The same without reading the tensors or checking the file; empty if it cannot be read."""
+    try:
+        with torch.serialization.safe_globals([(_Record, name) for name in _RECORDS]):
+            data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # whoever reads it in earnest says what is wrong
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Fills a network, which may be on the meta device, with a state dict of exactly its keys and shapes.
 
@@ -62,4 +72,5 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) ->
             more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
             kind = type(network).__name__
             raise UserError(f"{path}: {what} {', '.join(keys[:_LISTED])}{more}, so it is no {kind} of the size it says")
-    network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+    single = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    network.load_state_dict(single, assign=True)

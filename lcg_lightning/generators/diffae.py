@@ -5,12 +5,14 @@ Written from Preechakul et al. 2022 (arXiv 2111.15640), whose decoder is the U-N
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lcg_lightning.diffusion import make_schedule
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Generator, fingerprint
 from lcg_lightning.networks import time_features
@@ -91,13 +93,14 @@ class Attention(nn.Module):
         flat = x.flatten(2)
         q, k, v = self.qkv(self.norm(flat)).transpose(1, 2).contiguous().chunk(3, dim=2)  # (B, HW, C) each
         h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return (flat + self.proj_out(h)).view_as(x)
+        out: Tensor = (flat + self.proj_out(h)).view_as(x)
+        return out
 
 
 class Stage(nn.Sequential):
     """Blocks of one step down or up; those that need time and latent get them."""
 
-    def forward(self, x: Tensor, *modulation: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, *modulation: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""
         for block in self:
             x = block(x, *modulation) if isinstance(block, DecoderBlock) else block(x)
@@ -180,7 +183,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embedding of times in 0 .. T-1."""
-        out: Tensor = self.time_embed(time_features(t.float(), self.features).to(self.time_embed[0].weight.dtype))
+        out: Tensor = self.time_embed(time_features(t.float(), self.features))
         return out
 
 
@@ -242,7 +245,7 @@ class DiffAEGenerator(Generator):
 
     Args:
         network: encoder and decoder.
-        alpha_bar: (T,) float64 noise levels of the decoder.
+        num_steps: T of the decoder's linear schedule.
         statistics: mean and standard deviation (latent_dim,) that the checkpoint's latent prior whitens with.
         steps: of decoding; T must hold an even stride of so many, such as 10, 20, 50, 100, 250.
         invert_steps: of inversion.
@@ -251,7 +254,7 @@ class DiffAEGenerator(Generator):
     def __init__(
         self,
         network: DiffAE,
-        alpha_bar: Tensor,
+        num_steps: int = 1000,
         statistics: tuple[Tensor, Tensor] | None = None,
         steps: int = 20,
         invert_steps: int = 250,
@@ -260,10 +263,11 @@ class DiffAEGenerator(Generator):
         self.network, self.statistics = network, statistics
         self.latent_shape, self.image_size = (network.latent_dim,), network.image_size
         self.noise_shape = (3, network.image_size, network.image_size)
+        alpha_bar = make_schedule("linear", num_steps).alpha_bar
         self.decoding, self.inverting = _grid(alpha_bar, steps), _grid(alpha_bar, invert_steps)
 
-    @property
-    def fingerprint(self) -> str:  # type: ignore[override]
+    @cached_property
+    def fingerprint(self) -> str:
         """Of the weights."""
         return fingerprint(self.network)
 

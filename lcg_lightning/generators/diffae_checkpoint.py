@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lcg_lightning.diffusion import make_schedule
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.checkpoints import load_weights, read_checkpoint
-from lcg_lightning.generators.diffae import RESIDUAL_BLOCKS, DiffAE, DiffAEGenerator
+from lcg_lightning.generators.diffae import RESIDUAL_BLOCKS, DiffAE
 
 State = dict[str, Tensor]
 
@@ -72,7 +71,19 @@ def is_diffae(checkpoint: dict[str, Any]) -> bool:
     return "state_dict" in checkpoint and isinstance(config, dict) and "net_ch_mult" in config
 
 
-def load_diffae(path: Path, steps: int = 20, invert_steps: int = 250) -> DiffAEGenerator:
+class Autoencoder(NamedTuple):
+    """Encoder and decoder of a checkpoint."""
+
+    network: DiffAE
+    arguments: dict[str, Any]
+    """Of ``DiffAE``."""
+    num_steps: int
+    """T of the decoder's linear schedule."""
+    statistics: tuple[Tensor, Tensor] | None
+    """Mean and standard deviation (D,) float64 of z_sem, where the checkpoint has them."""
+
+
+def load_autoencoder(path: Path) -> Autoencoder:
     """The autoencoder of an autoencoder or latent checkpoint, with its averaged weights.
 
     Raises:
@@ -84,27 +95,22 @@ def load_diffae(path: Path, steps: int = 20, invert_steps: int = 250) -> DiffAEG
         raise UserError(f"{path}: holds a linear classifier, no generator; give it to the method LatentArithmetic")
     config = checkpoint["hyper_parameters"]
     _check(config, _FIXED, path)
-    network = build(config, path)
-    weights = {k: v for k, v in _part(state, "ema_model.").items() if not k.startswith("latent_net.")}
-    load_weights(network, weights, path)
-    alpha_bar = make_schedule("linear", config["T"]).alpha_bar
-    return DiffAEGenerator(network, alpha_bar, _statistics(state), steps, invert_steps)
-
-
-def build(config: dict[str, Any], path: Path) -> DiffAE:
-    """The network, on the meta device, that a checkpoint's hyper-parameters describe."""
     try:
+        arguments = {
+            "image_size": config["img_size"],
+            "channels": config["net_ch"],
+            "mult": list(config["net_ch_mult"]),
+            "encoder_mult": list(config["net_enc_channel_mult"]),
+            "latent_dim": config["style_ch"],
+            "attention": list(config["net_attn"]),
+        }
         with torch.device("meta"):
-            return DiffAE(
-                image_size=config["img_size"],
-                channels=config["net_ch"],
-                mult=config["net_ch_mult"],
-                encoder_mult=config["net_enc_channel_mult"],
-                latent_dim=config["style_ch"],
-                attention=config["net_attn"],
-            )
+            network = DiffAE(**arguments)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: its hyper-parameters describe no model of a known size ({error})") from None
+    weights = {k: v for k, v in _part(state, "ema_model.").items() if not k.startswith("latent_net.")}
+    load_weights(network, weights, path)
+    return Autoencoder(network, arguments, config["T"], _statistics(state))
 
 
 def load_latent_net(path: Path) -> LatentNet:
@@ -177,4 +183,6 @@ def _statistics(state: State) -> tuple[Tensor, Tensor] | None:
 def _check(config: dict[str, Any], fixed: dict[str, Any], path: Path) -> None:
     for key, value in fixed.items():
         if config.get(key, value) != value:
-            raise UserError(f"{path}: {key} is {config[key]!r}; only models with {value!r}, as published, can be loaded")
+            raise UserError(
+                f"{path}: {key} is {config[key]!r}; only models with {value!r}, as published, can be loaded"
+            )

@@ -7,13 +7,15 @@ convolution), which is the same arithmetic as modulating the weights per sample 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NoiseMode = Literal["const", "random", "none"]
+LayerNoise = Literal["const", "none"] | Tensor
+"""Per-pixel noise of a layer: the trained constant, none, or a draw (B, 1, resolution, resolution)."""
 SQRT2 = math.sqrt(2.0)
 
 
@@ -111,9 +113,11 @@ class SynthesisLayer(nn.Module):
     noise_const: Tensor
     resample_filter: Tensor
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, resolution: int, up: bool = False, clamp: float | None = None
+    ) -> None:
         super().__init__()
-        self.up = up
+        self.up, self.clamp = up, clamp
         self.affine = FullyConnected(w_dim, inputs, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -121,25 +125,26 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.register_buffer("resample_filter", _filter())
 
-    def forward(self, x: Tensor, w: Tensor, noise_mode: NoiseMode) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: LayerNoise) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W), twice the size where it up-samples."""
         style = self.affine(w)
         out = styled_conv(x, self.weight, style, up=self.resample_filter if self.up else None)
         # The activation is homogeneous, so its gain goes into the small factors and not over every pixel.
         scale = demodulation(self.weight, style) * SQRT2  # (B, outputs)
         shift = self.bias[None, :, None, None] * SQRT2
-        if noise_mode == "const":
-            shift = shift + self.noise_const * self.noise_strength * SQRT2
-        elif noise_mode == "random":
-            shift = shift + torch.randn_like(out[:, :1]) * self.noise_strength * SQRT2
-        return F.leaky_relu(torch.addcmul(shift.to(out.dtype), out, scale[:, :, None, None].to(out.dtype)), 0.2)
+        if isinstance(noise, Tensor) or noise == "const":
+            pixels = noise if isinstance(noise, Tensor) else self.noise_const
+            shift = shift + pixels * self.noise_strength * SQRT2
+        out = F.leaky_relu(torch.addcmul(shift.to(out.dtype), out, scale[:, :, None, None].to(out.dtype)), 0.2)
+        return out if self.clamp is None else out.clamp(-self.clamp * SQRT2, self.clamp * SQRT2)
 
 
 class ToRGB(nn.Module):
     """1x1 modulated convolution to an image, without demodulation."""
 
-    def __init__(self, inputs: int, channels: int, w_dim: int) -> None:
+    def __init__(self, inputs: int, channels: int, w_dim: int, clamp: float | None = None) -> None:
         super().__init__()
+        self.clamp = clamp
         self.affine = FullyConnected(w_dim, inputs, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -147,8 +152,8 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, channels, H, W) in float32."""
-        image = styled_conv(x, self.weight, self.affine(w) * self.gain)
-        return image.float() + self.bias[:, None, None]
+        image = styled_conv(x, self.weight, self.affine(w) * self.gain).float() + self.bias[:, None, None]
+        return image if self.clamp is None else image.clamp(-self.clamp, self.clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -156,15 +161,17 @@ class SynthesisBlock(nn.Module):
 
     resample_filter: Tensor
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, channels: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, resolution: int, channels: int, clamp: float | None
+    ) -> None:
         super().__init__()
         if inputs:
-            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True)
+            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True, clamp=clamp)
         else:
             self.const = nn.Parameter(torch.randn(outputs, resolution, resolution))
         self.first = not inputs
-        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution)
-        self.torgb = ToRGB(outputs, channels, w_dim)
+        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, clamp=clamp)
+        self.torgb = ToRGB(outputs, channels, w_dim, clamp)
         self.register_buffer("resample_filter", _filter())
 
     @property
@@ -173,12 +180,12 @@ class SynthesisBlock(nn.Module):
         return 1 if self.first else 2
 
     def forward(
-        self, x: Tensor | None, image: Tensor | None, ws: Tensor, noise_mode: NoiseMode
+        self, x: Tensor | None, image: Tensor | None, ws: Tensor, noise: Sequence[LayerNoise]
     ) -> tuple[Tensor, Tensor]:
         """Features and image so far, with ws (B, num_conv + 1, w_dim), to those at twice the resolution."""
         styles = iter(ws.unbind(dim=1))
-        x = self.const.expand(len(ws), -1, -1, -1) if x is None else self.conv0(x, next(styles), noise_mode)
-        x = self.conv1(x, next(styles), noise_mode)
+        x = self.const.expand(len(ws), -1, -1, -1) if x is None else self.conv0(x, next(styles), noise[0])
+        x = self.conv1(x, next(styles), noise[-1])
         rgb = self.torgb(x, next(styles))
         return x, rgb if image is None else upsample(image, self.resample_filter) + rgb
 
@@ -198,23 +205,40 @@ class Synthesis(nn.Module):
         channels: int = 3,
         channel_base: int = 32768,
         channel_max: int = 512,
+        conv_clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.resolutions = [2**i for i in range(2, int(math.log2(resolution)) + 1)]
         width = {r: min(channel_base // r, channel_max) for r in self.resolutions}
         for r in self.resolutions:
-            block = SynthesisBlock(width[r // 2] if r > 4 else 0, width[r], w_dim, r, channels)
+            block = SynthesisBlock(width[r // 2] if r > 4 else 0, width[r], w_dim, r, channels, conv_clamp)
             setattr(self, f"b{r}", block)
         self.num_ws = 2 * len(self.resolutions)
 
-    def forward(self, ws: Tensor, noise_mode: NoiseMode = "const") -> Tensor:
-        """Draws images from one latent per layer."""
+    @property
+    def noise_sizes(self) -> list[int]:
+        """Height and width of each layer's noise, in the order of the layers."""
+        return [r for r in self.resolutions for _ in range(1 if r == 4 else 2)]
+
+    def forward(self, ws: Tensor, noise: Literal["const", "none"] | Tensor = "const") -> Tensor:
+        """Draws images from one latent per layer.
+
+        Args:
+            ws: (B, num_ws, w_dim).
+            noise: the trained constants, none, or a draw (B, sum of squared ``noise_sizes``).
+        """
+        layers: list[LayerNoise]
+        if isinstance(noise, str):
+            layers = [noise] * len(self.noise_sizes)
+        else:
+            parts = torch.split(noise, [r * r for r in self.noise_sizes], dim=1)
+            layers = [p.reshape(-1, 1, r, r) for p, r in zip(parts, self.noise_sizes, strict=True)]
         x: Tensor | None = None
         image: Tensor | None = None
         at = 0
         for r in self.resolutions:
             block: SynthesisBlock = getattr(self, f"b{r}")
-            x, image = block(x, image, ws[:, at : at + block.num_conv + 1], noise_mode)
+            x, image = block(x, image, ws[:, at : at + block.num_conv + 1], layers[at : at + block.num_conv])
             at += block.num_conv
         assert image is not None
         return image
@@ -234,10 +258,11 @@ class StyleGAN2(nn.Module):
         channel_max: int = 512,
         mapping_layers: int = 8,
         mapping_lr_multiplier: float = 0.01,
+        conv_clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.w_dim, self.img_resolution = w_dim, img_resolution
-        self.synthesis = Synthesis(w_dim, img_resolution, img_channels, channel_base, channel_max)
+        self.synthesis = Synthesis(w_dim, img_resolution, img_channels, channel_base, channel_max, conv_clamp)
         self.mapping = Mapping(z_dim, c_dim, w_dim, mapping_layers, mapping_lr_multiplier)
 
     @property
@@ -245,15 +270,19 @@ class StyleGAN2(nn.Module):
         """Latents the synthesis network takes, one per layer."""
         return self.synthesis.num_ws
 
-    def draw(self, w: Tensor, noise_mode: NoiseMode = "const") -> Tensor:
+    def draw(self, w: Tensor, noise: Literal["const", "none"] | Tensor = "const") -> Tensor:
         """Images (B, C, H, W) of latents in W (B, w_dim) or W+ (B, num_ws, w_dim)."""
         ws = w[:, None].expand(-1, self.num_ws, -1) if w.ndim == 2 else w
-        image: Tensor = self.synthesis(ws, noise_mode)
+        image: Tensor = self.synthesis(ws, noise)
         return image
 
     def forward(
-        self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, noise_mode: NoiseMode = "const"
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        noise: Literal["const", "none"] | Tensor = "const",
     ) -> Tensor:
         """Images (B, C, H, W) of Gaussian z (B, z_dim)."""
         w: Tensor = self.mapping(z, c, truncation_psi)
-        return self.draw(w, noise_mode)
+        return self.draw(w, noise)

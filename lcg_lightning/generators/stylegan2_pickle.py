@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.generators.checkpoints import load_weights
 from lcg_lightning.generators.stylegan2 import StyleGAN2
 from lcg_lightning.pickles import Names, plain_names, read_pickle
 
@@ -65,29 +66,25 @@ def state_dict(network: NetworkState, prefix: str = "") -> dict[str, Tensor]:
     return out
 
 
-def load_pickle(path: Path) -> StyleGAN2:
-    """A StyleGAN2 with the weights of a network pickle's G_ema."""
-    network = read_network(path)
+def load_pickle(path: Path) -> tuple[StyleGAN2, dict[str, Any]]:
+    """A StyleGAN2 with the weights of a network pickle's G_ema, and the arguments that rebuild it.
+
+    Raises:
+        UserError: a foreign, damaged or truncated file, or a network of another architecture.
+    """
+    recorded = read_network(path)
     try:
-        return _build(network)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: not a network of the skip architecture of StyleGAN2 ({reason})") from error
-
-
-def _build(network: NetworkState) -> StyleGAN2:
-    arguments = network["state"]["_init_kwargs"]
-    synthesis, mapping = arguments.get("synthesis_kwargs", {}), arguments.get("mapping_kwargs", {})
-    model = StyleGAN2(
-        z_dim=arguments["z_dim"],
-        c_dim=arguments["c_dim"],
-        w_dim=arguments["w_dim"],
-        img_resolution=arguments["img_resolution"],
-        img_channels=arguments["img_channels"],
-        channel_base=synthesis.get("channel_base", 32768),
-        channel_max=synthesis.get("channel_max", 512),
-        mapping_layers=mapping.get("num_layers", 8),
-        mapping_lr_multiplier=mapping.get("lr_multiplier", 0.01),
-    )
-    model.load_state_dict(state_dict(network))
-    return model.eval()
+        given = recorded["state"]["_init_kwargs"]
+        synthesis, mapping = given.get("synthesis_kwargs", {}), given.get("mapping_kwargs", {})
+        arguments = {key: given[key] for key in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")}
+        arguments |= {k: synthesis[k] for k in ("channel_base", "channel_max", "conv_clamp") if k in synthesis}
+        arguments |= {f"mapping_{k}": mapping[k] for k in ("lr_multiplier",) if k in mapping}
+        arguments |= {"mapping_layers": mapping["num_layers"]} if "num_layers" in mapping else {}
+        weights = state_dict(recorded)
+        with torch.device("meta"):
+            network = StyleGAN2(**arguments)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not a network of the skip architecture of StyleGAN2 ({reason})") from None
+    load_weights(network, weights, path)
+    return network, arguments

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from lcg_lightning.conditions import Condition, targets
 from lcg_lightning.data.store import LatentStore, whiten
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Method, Noise
+from lcg_lightning.methods.directions import read_directions
 from lcg_lightning.methods.lcg import SamplerName, Unguided
 
 
@@ -42,76 +44,123 @@ def fit_linear(latents: Tensor, labels: Tensor, l2: float = 1e-3) -> tuple[Tenso
     return weights[:-1].float(), weights[-1].float()
 
 
-def shift(z: Tensor, target: Tensor, attribute: Attribute, weight: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """Moves latents along the direction of one attribute.
+class Line(NamedTuple):
+    """Where an attribute leads in whitened latents, and a linear model of it."""
 
-    A binary attribute moves by ``scale`` standard deviations along +-w / |w|. A continuous one moves to where the
-    linear model predicts the target.
+    step: Tensor
+    """(D,) by which one unit of scale moves."""
+    weight: Tensor
+    """(D,) such that weight . z + bias predicts a number in its unit scale, or the logit of a binary attribute."""
+    bias: Tensor
+    """()"""
+
+
+def fit_line(latents: Tensor, labels: Tensor) -> Line:
+    """The line along the normal of :func:`fit_linear`; its step has length 1."""
+    weight, bias = fit_linear(latents, labels)
+    return Line(weight / weight.norm(), weight, bias)
+
+
+def fit_along(step: Tensor, latents: Tensor, labels: Tensor) -> Line:
+    """The line along a given step (D,), with a model of the latents' coordinate on it."""
+    toward = step / step.square().sum()
+    slope, bias = fit_linear((latents @ toward)[:, None], labels)
+    return Line(step, slope * toward, bias)
+
+
+def shift(z: Tensor, target: Tensor, attribute: Attribute, line: Line, scale: float) -> Tensor:
+    """Moves latents along the line of one attribute.
+
+    A binary attribute moves by +-``scale`` steps. A number moves to where the linear model predicts the target.
 
     Args:
         z: (B, D) whitened.
         target: (B,) in natural units, NaN where nothing is asked.
         attribute: a binary or continuous one.
-        weight: (D,) of :func:`fit_linear`; for a continuous attribute it predicts the unit scale.
-        bias: () of :func:`fit_linear`.
-        scale: length of a binary attribute's step.
+        line: of that attribute.
+        scale: steps of a binary attribute.
     """
     if attribute.kind == "binary":
-        length = (2 * target - 1) * scale / weight.norm()
+        steps = (2 * target - 1) * scale
     else:
         wanted = (target - attribute.low) / (attribute.high - attribute.low)
-        length = (wanted - z @ weight - bias) / weight.square().sum()
-    moved: Tensor = z + length.nan_to_num(nan=0.0)[:, None] * weight
+        steps = (wanted - z @ line.weight - line.bias) / (line.weight @ line.step)
+    moved: Tensor = z + steps.nan_to_num(nan=0.0)[:, None] * line.step
     return moved
 
 
 class LatentArithmetic(Method):
     """Moves latents along the normals of linear classifiers (Shen et al., arXiv 1907.10786).
 
-    The linear models are fitted on the store's training split. Generation moves unguided samples of the prior.
+    The linear models are fitted on the store's training split, or given as published directions. Generation moves
+    unguided samples of the prior.
 
     Args:
         prior: checkpoint of a ``LatentPrior``; needed to generate, not to edit.
-        scale: length of a binary attribute's step, in standard deviations of whitened latents.
+        scale: length of a binary attribute's step: standard deviations of whitened latents where the models are
+            fitted, else lengths of the given direction (DiffAE edits by 0.3 sqrt(512) = 6.8 of its own).
+        directions: attribute to InterFaceGAN boundary file, or the checkpoint of a DiffAE classifier.
         sampler: name of the prior's sampler.
         steps: its steps.
     """
 
     name = "arithmetic"
+    step: Tensor
+    weight: Tensor
+    bias: Tensor
 
     def __init__(
         self,
         prior: Path | None = None,
         scale: float = 3.0,
+        directions: Path | dict[str, Path] | None = None,
         sampler: SamplerName = "dpmpp_2m",
         steps: int = 20,
     ) -> None:
-        super().__init__(prior=prior, scale=scale, sampler=sampler, steps=steps)
-        self.scale = scale
+        super().__init__(prior=prior, scale=scale, directions=directions, sampler=sampler, steps=steps)
+        self.scale, self.directions = scale, directions
         self.start = Unguided(prior, sampler, steps) if prior else None
 
     def prepare(self, store: LatentStore) -> None:
-        """Fits one linear model an attribute."""
+        """Fits or reads one line an attribute."""
         if self.start:
             self.start.prepare(store)
             self.sampler, self.nfe = self.start.sampler, self.start.nfe
         self.schema: AttributeSchema = store.schema
         latents, labels, _ = store.split("train")
         z, units = whiten(latents, store.mean, store.std), store.schema.unit(labels)
-        fitted = []
+        given = None if self.directions is None else read_directions(self.directions, store)
+        nowhere = torch.full_like(z[0], torch.nan)
+        lines = []
         for i, attribute in enumerate(self.schema):
-            if attribute.kind == "categorical":
-                raise UserError(f"method arithmetic: {attribute.name} is categorical; it has no single direction")
             known = ~units[:, i].isnan()
-            fitted.append(fit_linear(z[known], units[known, i]))
-        self.register_buffer("weights", torch.stack([w for w, _ in fitted]), persistent=False)
-        self.register_buffer("biases", torch.stack([b for _, b in fitted]), persistent=False)
+            if (
+                attribute.kind == "categorical"
+                or not known.any()
+                or (given is not None and attribute.name not in given)
+            ):
+                lines.append(Line(nowhere, nowhere, nowhere[0]))
+            elif given is None:
+                lines.append(fit_line(z[known], units[known, i]))
+            else:
+                step = (given[attribute.name] / store.std).flatten().to(z)
+                lines.append(fit_along(step, z[known], units[known, i]))
+        for name, rows in zip(Line._fields, zip(*lines, strict=True), strict=True):
+            self.register_buffer(name, torch.stack(rows), persistent=False)
 
     def moved(self, z: Tensor, condition: Condition) -> Tensor:
         """Latents (B, D) moved by every attribute that a condition asks for."""
         rows = targets(condition, self.schema, len(z)).to(z)
         for i, attribute in enumerate(self.schema):
-            z = shift(z, rows[:, i], attribute, self.weights[i], self.biases[i], self.scale)  # type: ignore[index]
+            line = Line(self.step[i], self.weight[i], self.bias[i])
+            if rows[:, i].isnan().all():
+                continue
+            if line.step.isnan().any():
+                raise UserError(
+                    f"method arithmetic: no direction for {attribute.name}; it is categorical, has no labels, or is "
+                    "not among the directions given"
+                )
+            z = shift(z, rows[:, i], attribute, line, self.scale)
         return z
 
     def generate(self, condition: Condition, noise: Noise) -> Tensor:

@@ -11,7 +11,10 @@ from lcg_lightning.classifier import LatentClassifier
 from lcg_lightning.conditions import Condition
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
-from lcg_lightning.prior import LatentPrior
+from lcg_lightning.generators.checkpoints import peek
+from lcg_lightning.generators.diffae_checkpoint import is_diffae, load_latent_net
+from lcg_lightning.prior import LatentPrior, prior_of_diffae
+from lcg_lightning.records import plain
 
 Noise = Callable[[int], Tensor]
 """Draw number -> standard normal noise (B, D) of the samples of a batch; draw 0 is the start of sampling."""
@@ -34,7 +37,7 @@ class Method(nn.Module):
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
-        self.config = {k: str(v) if isinstance(v, Path) else v for k, v in config.items()}
+        self.config = plain(config)
 
     def prepare(self, store: LatentStore) -> None:
         """Loads or fits what the method needs and checks it against the store."""
@@ -50,12 +53,25 @@ class Method(nn.Module):
 
 
 def load_prior(path: Path, store: LatentStore) -> LatentPrior:
-    """A trained prior, checked against the store it is to work on.
+    """A trained prior, ours or that of a DiffAE latent checkpoint, checked against the store it is to work on.
 
     Raises:
-        UserError: the file is no prior checkpoint, or one for latents of another size.
+        UserError: the file is no prior checkpoint, one for latents of another size, or one of DiffAE that whitens
+            latents otherwise than the store does.
     """
-    prior: LatentPrior = _load(LatentPrior, path)
+    if is_diffae(peek(path)):
+        found = load_latent_net(path)
+        prior = prior_of_diffae(found, path).eval().requires_grad_(False)
+        same = store.latent_shape == found.mean.shape and all(
+            torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in ((store.mean, found.mean), (store.std, found.std))
+        )
+        if not same:
+            raise UserError(
+                f"{path}: its prior whitens latents with other statistics than {store.path}; encode the store with "
+                "this checkpoint as its generator, which hands its statistics on"
+            )
+    else:
+        prior = _load(LatentPrior, path)
     _check_width(path, int(prior.hparams["latent_dim"]), store)
     return prior
 

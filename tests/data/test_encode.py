@@ -45,7 +45,7 @@ def logged(log):
 
 def test_latents_stand_by_the_labels_and_ids_of_their_images(images, tmp_path):
     generator = FakeGenerator()
-    store = LatentStore.open(encode_here(images, tmp_path / "store"), generator.fingerprint)
+    store = LatentStore.open(encode_here(images, tmp_path / "store"), generator)
     assert store.latent_shape == (2, 3)
     assert sum(store.sizes.values()) == N
     for name in store.sizes:
@@ -117,7 +117,7 @@ class NotANumber(FakeGenerator):
 def test_bad_input_is_one_line_and_finished_work_is_kept(images, tmp_path):
     (images / "10.png").write_bytes((images / "10.png").read_bytes()[:60])
     for workers in (0, 1):
-        with pytest.raises(UserError, match=r"^\S*10\.png cannot be read as an image \([^\n]*\); replace the file$"):
+        with pytest.raises(UserError, match=r"^\S*10\.png cannot be read as an image \([^\n]*\); replace it$"):
             encode_here(images, tmp_path / "store", num_workers=workers)
     assert list((tmp_path / "store.partial").glob("*.safetensors"))
     with pytest.raises(UserError, match=r"^the latent of 02 is not finite[^\n]*$"):

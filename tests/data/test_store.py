@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -32,8 +33,12 @@ def store(tmp_path):
     return write_store(tmp_path / "store", splits, SCHEMA, "abc", {"images": "here"})
 
 
+def maker(fingerprint, latent_shape=(2, 3)):
+    return SimpleNamespace(fingerprint=fingerprint, latent_shape=latent_shape)
+
+
 def test_round_trip_and_whitening(store):
-    opened = LatentStore.open(store, "abc")
+    opened = LatentStore.open(store, maker("abc"))
     assert (opened.schema, opened.fingerprint, opened.source) == (SCHEMA, "abc", {"images": "here"})
     assert opened.sizes == {"train": 9000, "test": 7}
     for name, expected in (("train", split(9000)), ("test", split(7, 9000))):
@@ -128,10 +133,32 @@ def test_damaged_stores_are_refused(store, damage, message):
 
 def test_wrong_generator_missing_split_and_occupied_folder_are_refused(store):
     with pytest.raises(UserError, match=r"latents of another generator \(abc, not def\)[^\n]*$"):
-        LatentStore.open(store, "def")
+        LatentStore.open(store, maker("def"))
+    with pytest.raises(UserError, match=r"of shape \(2, 3\), but the generator takes \(3,\); load[^\n]*$"):
+        LatentStore.open(store, maker("abc", (3,)))
     with pytest.raises(UserError, match=r"has no val split \(it has train, test\)$"):
         LatentStore.open(store).split("val")
     before = {file.name: file.read_bytes() for file in store.iterdir()}
     with pytest.raises(UserError, match=r"is there and not empty[^\n]*$"):
         write_store(store, {"train": split(5)}, SCHEMA, "def", {})
     assert {file.name: file.read_bytes() for file in store.iterdir()} == before
+
+
+def test_given_statistics_whiten_and_constant_labels_are_told(tmp_path):
+    mean, std = torch.arange(6.0).view(2, 3).double(), torch.full((2, 3), 2.0).double()
+    rows = split(50)
+    rows.labels[:, 0] = 1
+    rows.labels[:, 1] = torch.nan
+    with pytest.warns(UserWarning, match="nothing can be learnt") as told:
+        path = write_store(tmp_path / "store", {"train": rows}, SCHEMA, "abc", {}, (mean, std))
+    first, second = SCHEMA.names[:2]
+    assert [str(w.message).split(";")[0] for w in told] == [
+        f"{first} is always 1 in the train split",
+        f"{second} is never known in the train split",
+    ]
+    store = LatentStore.open(path)
+    torch.testing.assert_close(
+        whiten(rows.latents, store.mean, store.std), ((rows.latents - mean) / std).float().flatten(1)
+    )
+    with pytest.raises(UserError, match="statistics have shape"):
+        write_store(tmp_path / "other", {"train": rows}, SCHEMA, "abc", {}, (mean[0], std[0]))

@@ -5,7 +5,7 @@ import torch
 
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.commands.render import render as render_to_disk
-from lcg_lightning.data.celebahq import read_celebahq, read_splits
+from lcg_lightning.data.celebahq import CelebAHQ
 from lcg_lightning.data.synthfaces import (
     HELD_OUT,
     SCHEMA,
@@ -75,15 +75,16 @@ def test_every_attribute_shows_in_every_face(name):
 
 def test_data_set_on_disk_is_celebahq(tmp_path):
     out = render_to_disk(tmp_path / "faces", train=60, val=10, test=30, seed=5)
-    faces = read_celebahq(
+    faces = CelebAHQ(
         out / "images",
         out / "attributes.txt",
         measure_files=[out / "pose.txt", out / "age.txt"],
         measures=[SCHEMA["Age"], SCHEMA["Yaw"]],
-    )
+        partition=out / "splits.txt",
+    ).read()
     assert faces.schema == SCHEMA
     assert isinstance(faces.schema, AttributeSchema)
-    splits = read_splits(out / "splits.txt", faces.ids)
+    splits = faces.splits
     assert [splits.count(s) for s in ("train", "val", "test")] == [60, 10, 30]
     trained = torch.tensor([s != "test" for s in splits])
     assert not held_out(faces.labels[trained]).any()

@@ -1,11 +1,14 @@
 """Writes small files of the true structure of published networks."""
 
+import pickle
 import sys
 import types
+from contextlib import contextmanager
 
 import torch
 
 from lcg_lightning.generators.diffae import DiffAE
+from lcg_lightning.generators.stylegan2 import StyleGAN2
 from lcg_lightning.networks import LatentMLP
 
 SIZE, WIDTH = 16, 8
@@ -72,24 +75,84 @@ def diffae_checkpoint(path, kind="autoenc", change=None):
     checkpoint = {
         "epoch": 1,
         "pytorch-lightning_version": "1.4.5",
-        "callbacks": {_model_checkpoint(): {"monitor": None}},
+        "callbacks": {ModelCheckpoint: {"monitor": None}},
         "hyper_parameters": dict(HYPER_PARAMETERS),
         "state_dict": state,
     }
     if change:
         change(checkpoint)
-    name = "pytorch_lightning.callbacks.model_checkpoint"
-    saved = sys.modules.get(name)
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].ModelCheckpoint = _model_checkpoint()
-    try:
+    with _modules({"pytorch_lightning.callbacks.model_checkpoint": ModelCheckpoint}):
         torch.save(checkpoint, path)
-    finally:
-        sys.modules.pop(name) if saved is None else sys.modules.update({name: saved})
     return path
 
 
-def _model_checkpoint(made={}):  # noqa: B006 - one class for the whole session
-    return made.setdefault(
-        0, type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"})
-    )
+class ModelCheckpoint:
+    """A key of the callbacks in Lightning 1.4."""
+
+
+class EasyDict(dict):
+    """What the official training script keeps its keyword arguments in."""
+
+
+class Recorded:
+    """Pickles as a call of the official reconstruction function, which is not there when the file is read."""
+
+    def __init__(self, meta):
+        self.meta = meta
+
+    def __reduce__(self):
+        return _reconstruct_persistent_obj, (self.meta,)
+
+
+def _reconstruct_persistent_obj(meta):
+    raise AssertionError("nothing in the file may run")
+
+
+def _persistent(module, arguments=None):
+    """A module as torch_utils.persistence writes it, recursively."""
+    state = {
+        "_parameters": dict(module._parameters),
+        "_buffers": dict(module._buffers),
+        "_modules": {name: _persistent(child) for name, child in module._modules.items()},
+        "_non_persistent_buffers_set": set(),
+        "_init_args": (),
+        "_init_kwargs": arguments or {},
+    }
+    return Recorded({"type": "class", "module_src": "raise SystemExit", "class_name": "Generator", "state": state})
+
+
+def stylegan2_pickle(path, size=8, classes=0, protocol=4, clamp=None):
+    """Writes a network-snapshot.pkl; returns its network."""
+    torch.manual_seed(0)
+    network = StyleGAN2(8, classes, 16, size, channel_base=64, channel_max=8, conv_clamp=clamp)
+    for name, parameter in network.named_parameters():
+        if name.endswith("noise_strength"):
+            torch.nn.init.constant_(parameter, 0.1)
+    torch.nn.init.normal_(network.mapping.w_avg)
+    arguments = {"z_dim": 8, "c_dim": classes, "w_dim": 16, "img_resolution": size, "img_channels": 3}
+    synthesis = EasyDict(channel_base=64, channel_max=8, num_fp16_res=0, conv_clamp=clamp)
+    arguments |= {"synthesis_kwargs": synthesis, "mapping_kwargs": {}}
+    with _modules({"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict}):
+        path.write_bytes(pickle.dumps({"G": None, "G_ema": _persistent(network, arguments)}, protocol=protocol))
+    return network.eval()
+
+
+@contextmanager
+def _modules(things):
+    """Makes classes and functions of this file pickle under the names of their published modules."""
+    saved = dict(sys.modules)
+    own = {thing: thing.__module__ for thing in things.values()}
+    for module, thing in things.items():
+        parts = module.split(".")
+        for i in range(len(parts)):
+            sys.modules[".".join(parts[: i + 1])] = types.ModuleType(parts[i])
+        setattr(sys.modules[module], thing.__name__, thing)
+        thing.__module__ = module
+    try:
+        yield
+    finally:
+        for thing, module in own.items():
+            thing.__module__ = module
+        for name in set(sys.modules) - set(saved):
+            del sys.modules[name]
+        sys.modules.update(saved)

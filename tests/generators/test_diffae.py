@@ -11,12 +11,8 @@ from torch.nn.functional import normalize
 from lcg_lightning.diffusion import Grid
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.diffae import DiffAE
-from lcg_lightning.generators.diffae_checkpoint import (
-    load_diffae,
-    load_latent_net,
-    load_linear_classifier,
-    rename_latent_net,
-)
+from lcg_lightning.generators.diffae_checkpoint import load_latent_net, load_linear_classifier, rename_latent_net
+from lcg_lightning.generators.load import load_generator
 from lcg_lightning.networks import LatentMLP
 from lcg_lightning.prior import prior_of_diffae
 from lcg_lightning.samplers import ddim
@@ -40,8 +36,8 @@ def close(found, expected):
 @official
 def test_autoencoder_reproduces_its_references(reference):
     with torch.no_grad():
-        ten = load_diffae(ACCEPTANCE / "autoenc.ckpt", steps=10, invert_steps=10)
-        more = load_diffae(ACCEPTANCE / "autoenc_latent.ckpt", steps=20, invert_steps=50)
+        ten = load_generator(ACCEPTANCE / "autoenc.ckpt", steps=10, invert_steps=10)
+        more = load_generator(ACCEPTANCE / "autoenc_latent.ckpt", steps=20, invert_steps=50)
         z, x_T = reference["z_sem"], reference["x_T"]
         assert close(ten.encode(reference["image"]), z)
         assert close(ten.network(x_T, reference["unet_t"], z), reference["unet_eps"])
@@ -105,7 +101,7 @@ def test_full_ffhq256_has_exactly_the_published_keys():
 
 def test_averaged_weights_are_used_and_noise_belongs_to_the_caller(tmp_path):
     path = diffae_checkpoint(tmp_path / "autoenc.ckpt")
-    generator = load_diffae(path, steps=10)
+    generator = load_generator(path, steps=10)
     z, noise = torch.randn(2, 8), torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         images = generator.decode(z, noise)
@@ -132,7 +128,7 @@ def test_averaged_weights_are_used_and_noise_belongs_to_the_caller(tmp_path):
 def test_wrong_checkpoint_is_one_line(tmp_path, change, message):
     path = diffae_checkpoint(tmp_path / "x.ckpt", change=change)
     with pytest.raises(UserError, match=message) as error:
-        load_diffae(path)
+        load_generator(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -144,7 +140,7 @@ def test_parts_are_asked_of_the_file_that_has_them(tmp_path):
     with pytest.raises(UserError, match="holds no classifier"):
         load_linear_classifier(path)
     with pytest.raises(UserError, match="300 steps do not divide 1000"):
-        load_diffae(path, steps=300)
+        load_generator(path, steps=300)
 
 
 def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
@@ -152,12 +148,12 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="a damaged checkpoint"):
-        load_diffae(path)
+        load_generator(path)
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0x10
     path.write_bytes(flipped)
     with pytest.raises(UserError, match="a damaged checkpoint"):
-        load_diffae(path)
+        load_generator(path)
 
     class Evil:
         def __reduce__(self):
@@ -165,5 +161,5 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
 
     torch.save({"state_dict": diffae_state(), "callbacks": Evil()}, path)
     with pytest.raises(UserError, match=r"refused to load eval; do not trust"):
-        load_diffae(path)
+        load_generator(path)
     assert not (tmp_path / "ran").exists()

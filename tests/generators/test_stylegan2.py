@@ -1,8 +1,6 @@
 """The synthesis network against the paper's formula, sample by sample, and against recorded official outputs."""
 
 import pickle
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.generators.load import convert, load_generator
 from lcg_lightning.generators.stylegan2 import StyleGAN2, SynthesisLayer
 from lcg_lightning.generators.stylegan2_pickle import load_pickle
+from tests.generators.published import diffae_checkpoint, stylegan2_pickle
 
 ACCEPTANCE = Path(__file__).parents[3] / "shared/acceptance/stylegan2_tiny32"
 
@@ -58,14 +58,14 @@ def test_truncation_pulls_towards_the_mean():
 
 @pytest.mark.skipif(not ACCEPTANCE.exists(), reason="official reference outputs are not part of the repository")
 def test_official_pickle_reproduces_its_references():
-    network = load_pickle(ACCEPTANCE / "network-snapshot.pkl")
+    network, _ = load_pickle(ACCEPTANCE / "network-snapshot.pkl")
     ref = {k: torch.from_numpy(v) for k, v in np.load(ACCEPTANCE / "reference.npz").items()}
     with torch.no_grad():
         found = {
             "w": network.mapping(ref["z"])[:, None].expand_as(ref["w"]),
             "w_psi07": network.mapping(ref["z"], truncation_psi=0.7)[:, None].expand_as(ref["w"]),
             "img_const": network(ref["z"]),
-            "img_none": network(ref["z"], noise_mode="none"),
+            "img_none": network(ref["z"], noise="none"),
             "img_psi07": network(ref["z"], truncation_psi=0.7),
             "img_wplus": network.draw(ref["w_plus"]),
         }
@@ -73,53 +73,110 @@ def test_official_pickle_reproduces_its_references():
         assert (value - ref[name]).abs().max() < 1e-4, name
 
 
-class EasyDict(dict):
-    """What the official training script keeps its keyword arguments in."""
-
-
-class Recorded:
-    """Pickles as a call of the official reconstruction function, which is not there when the file is read."""
-
-    def __init__(self, meta):
-        self.meta = meta
-
-    def __reduce__(self):
-        return _reconstruct_persistent_obj, (self.meta,)
-
-
-def _reconstruct_persistent_obj(meta):
-    raise AssertionError("nothing in the file may run")
-
-
-def official(module):
-    """A module as torch_utils.persistence writes it, recursively."""
-    state = {
-        "_parameters": dict(module._parameters),
-        "_buffers": dict(module._buffers),
-        "_modules": {name: official(child) for name, child in module._modules.items()},
-        "_non_persistent_buffers_set": set(),
-        "_init_args": (),
-        "_init_kwargs": getattr(module, "arguments", {}),
-    }
-    return Recorded({"type": "class", "module_src": "raise SystemExit", "class_name": "Generator", "state": state})
-
-
 @pytest.mark.parametrize("protocol", [3, 4])
-def test_pickle_of_the_official_structure(tmp_path, protocol, monkeypatch):
-    for module, thing in {"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict}.items():
-        stub = types.ModuleType(module)
-        setattr(stub, thing.__name__, thing)
-        monkeypatch.setitem(sys.modules, module.split(".")[0], types.ModuleType(module.split(".")[0]))
-        monkeypatch.setitem(sys.modules, module, stub)
-        monkeypatch.setattr(thing, "__module__", module)
-    torch.manual_seed(0)
-    network = StyleGAN2(8, 0, 16, 8, channel_base=64, channel_max=8)
-    plain = {"z_dim": 8, "c_dim": 0, "w_dim": 16, "img_resolution": 8, "img_channels": 3}
-    network.arguments = {**plain, "synthesis_kwargs": EasyDict(channel_base=64, channel_max=8), "mapping_kwargs": {}}
-    path = tmp_path / "network.pkl"
-    path.write_bytes(pickle.dumps({"G": None, "G_ema": official(network)}, protocol=protocol))
+def test_pickle_of_the_official_structure(tmp_path, protocol):
+    network = stylegan2_pickle(tmp_path / "network.pkl", protocol=protocol)
     z = torch.randn(2, 8)
-    assert torch.equal(load_pickle(path)(z), network(z))
+    assert torch.equal(load_pickle(tmp_path / "network.pkl")[0](z), network(z))
+
+
+def test_spaces_truncation_and_noise_of_the_generator(tmp_path):
+    network = stylegan2_pickle(path := tmp_path / "network.pkl")
+    w, plus = load_generator(path, truncation_psi=0.7), load_generator({"path": str(path), "space": "w+"})
+    assert (w.latent_shape, plus.latent_shape, w.image_size) == ((16,), (4, 16), 8)
+    assert w.fingerprint == plus.fingerprint
+    drawn = plus.sample_latents(3, torch.Generator().manual_seed(1))
+    z = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(drawn, network.mapping(z)[:, None].expand(3, 4, 16))
+    torch.testing.assert_close(
+        w.sample_latents(3, torch.Generator().manual_seed(1)), network.mapping.w_avg.lerp(drawn[:, 0], 0.7)
+    )
+    torch.testing.assert_close(plus.decode(drawn), w.decode(drawn[:, 0]))
+    changed = drawn.clone()
+    changed[:, 3] += 1
+    assert not torch.allclose(plus.decode(changed), plus.decode(drawn))
+    random = load_generator(path, noise="random")
+    assert random.noise_shape == (16 + 2 * 64,)
+    constants = [network.synthesis.b4.conv1, network.synthesis.b8.conv0, network.synthesis.b8.conv1]
+    same = torch.cat([layer.noise_const.flatten() for layer in constants]).expand(3, -1)
+    torch.testing.assert_close(random.decode(drawn[:, 0], same), w.decode(drawn[:, 0]))
+    assert not torch.allclose(load_generator(path, noise="none").decode(drawn[:, 0]), w.decode(drawn[:, 0]))
+    noise = random.noise_of(0, torch.tensor([5, 6]), drawn)
+    alone = random.decode(drawn[1:2, 0], random.noise_of(0, torch.tensor([6]), drawn))
+    torch.testing.assert_close(random.decode(drawn[:2, 0], noise)[1:], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_classes_are_asked_for(tmp_path):
+    network = stylegan2_pickle(path := tmp_path / "network.pkl", classes=3)
+    generator = load_generator(path, class_index=2)
+    z = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    expected = network.mapping(z, torch.eye(3)[[2, 2, 2, 2]])
+    torch.testing.assert_close(generator.sample_latents(4, torch.Generator().manual_seed(0)), expected)
+    for index in (None, 3):
+        with pytest.raises(UserError, match="the network has classes 0 to 2"):
+            load_generator(path, class_index=index)
+    stylegan2_pickle(path)
+    with pytest.raises(UserError, match="knows no classes"):
+        load_generator(path, class_index=0)
+
+
+def test_clamp_bounds_what_layers_give(tmp_path):
+    network = stylegan2_pickle(path := tmp_path / "network.pkl", clamp=0.05)
+    loaded, arguments = load_pickle(path)
+    assert arguments["conv_clamp"] == 0.05
+    with torch.no_grad():
+        x = network.synthesis.b4.conv1(torch.randn(2, 8, 4, 4), torch.randn(2, 16), "none")
+        assert x.abs().max() == pytest.approx(0.05 * 2**0.5)
+        assert loaded(torch.randn(2, 8)).abs().max() <= 0.1 + 1e-6
+
+
+def test_conversion_keeps_images_and_fingerprint(tmp_path):
+    stylegan2_pickle(tmp_path / "network.pkl")
+    diffae_checkpoint(tmp_path / "latent.ckpt", "latent")
+    for name in ("network.pkl", "latent.ckpt"):
+        source, out = tmp_path / name, tmp_path / f"{name}.safetensors"
+        convert(source, out)
+        before, after = load_generator(source), load_generator(out)
+        assert before.fingerprint == after.fingerprint
+        latents = torch.randn(2, *before.latent_shape)
+        assert torch.equal(before.decode(latents), after.decode(latents))
+        if before.statistics:
+            assert all(map(torch.equal, before.statistics, after.statistics))
+        with pytest.raises(UserError, match="exists"):
+            convert(source, out)
+    with pytest.raises(UserError, match="needs no conversion"):
+        convert(out, tmp_path / "more.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"space": "W"}, "space is 'W'; use w or w"),
+        ({"noise": "const "}, "noise is 'const '"),
+        ({"truncation": 0.5}, "unknown option 'truncation', did you mean truncation_psi"),
+    ],
+)
+def test_wrong_options_are_one_line(tmp_path, options, message):
+    stylegan2_pickle(path := tmp_path / "network.pkl")
+    with pytest.raises(UserError, match=message):
+        load_generator(path, **options)
+
+
+def test_what_is_no_generator_is_one_line(tmp_path):
+    (tmp_path / "note.txt").write_text("hello")
+    with pytest.raises(UserError, match=r"note\.txt: not a generator"):
+        load_generator(tmp_path / "note.txt")
+    with pytest.raises(UserError, match="the zoo has no generator of that name"):
+        load_generator("stylefaces")
+    diffae_checkpoint(tmp_path / "cls.ckpt", "cls")
+    with pytest.raises(UserError, match="holds a linear classifier, no generator"):
+        load_generator(tmp_path / "cls.ckpt")
+    stylegan2_pickle(whole := tmp_path / "network.pkl")
+    convert(whole, tmp_path / "network.safetensors")
+    data = (tmp_path / "network.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="no networks that `lcg generator convert` wrote"):
+        load_generator(tmp_path / "cut.safetensors")
 
 
 def test_foreign_pickle_is_refused_by_name_and_nothing_runs(tmp_path):

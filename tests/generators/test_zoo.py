@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from lcg_lightning.cli import main
 from lcg_lightning.data.synthfaces import SCHEMA, Faces, faces_from_z, independent_faces, render, sample_z
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.zoo import WEIGHTS, load_attribute_judge, load_generator, load_identity_network
+from lcg_lightning.generators.judges import load_attribute_judge, load_identity_network
+from lcg_lightning.generators.load import load_generator
+from lcg_lightning.generators.zoo import WEIGHTS
 from lcg_lightning.metrics.accuracy import attribute_scores
 from tests.conftest import ROOT
 
@@ -97,5 +99,5 @@ def test_recipes_train(tmp_path):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(UserError, match="synthfaces-generator"):
+    with pytest.raises(UserError, match="it has: synthfaces"):
         load_generator("ffhq")

@@ -1,9 +1,20 @@
 """Latent arithmetic: its linear models against scikit-free optima, and that guidance reduces to it."""
 
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 
-from lcg_lightning.attributes import Attribute
-from lcg_lightning.methods.arithmetic import fit_linear, shift
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.conditions import parse
+from lcg_lightning.data.store import LatentStore, Split, unwhiten, whiten, write_store
+from lcg_lightning.errors import UserError
+from lcg_lightning.methods.arithmetic import LatentArithmetic, Line, fit_linear, shift
+from tests.generators.published import diffae_checkpoint
+
+BOUNDARIES = Path(__file__).parents[3] / "shared/data/interfacegan"
 
 
 def test_logistic_fit_is_stationary():
@@ -27,8 +38,87 @@ def test_least_squares_recovers_a_linear_truth():
 
 def test_shift_is_a_step_along_the_normal_or_to_the_target():
     z, w, b = torch.zeros(3, 2), torch.tensor([3.0, 4.0]), torch.tensor(0.1)
-    moved = shift(z, torch.tensor([1.0, 0.0, torch.nan]), Attribute("Hat"), w, b, scale=2.0)
+    line = Line(w / w.norm(), w, b)
+    moved = shift(z, torch.tensor([1.0, 0.0, torch.nan]), Attribute("Hat"), line, scale=2.0)
     torch.testing.assert_close(moved, torch.tensor([[1.2, 1.6], [-1.2, -1.6], [0.0, 0.0]]))
     age = Attribute("age", "continuous", low=20, high=60)
-    moved = shift(z, torch.tensor([40.0, 20.0, torch.nan]), age, w, b, scale=9.0)
+    moved = shift(z, torch.tensor([40.0, 20.0, torch.nan]), age, line, scale=9.0)
     torch.testing.assert_close(moved @ w + b, torch.tensor([0.5, 0.0, 0.1]))
+
+
+def store_of(tmp_path, attributes, shape=(8,), statistics=None):
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(300, *shape, generator=generator) * 3 + 1
+    labels = torch.stack([(latents.flatten(1)[:, i] > 1).float() for i in range(len(attributes))], 1)
+    labels = torch.where(torch.tensor([a.kind == "continuous" for a in attributes]), 40 + 10 * labels, labels)
+    split = Split(latents, labels, [str(i) for i in range(300)])
+    path = write_store(tmp_path / "store", {"train": split}, AttributeSchema(attributes), "f" * 16, {}, statistics)
+    return LatentStore.open(path)
+
+
+def test_boundary_moves_latents_by_its_own_length(tmp_path):
+    store = store_of(tmp_path, (Attribute("Smiling"), Attribute("Age", "continuous", low=0, high=100)), (3, 8))
+    normal = np.zeros((1, 8))
+    normal[0, :2] = 0.6, 0.8
+    np.save(tmp_path / "b.npy", normal)
+    method = LatentArithmetic(scale=2.5, directions={"smiling": tmp_path / "b.npy", "Age": tmp_path / "b.npy"})
+    method.prepare(store)
+    w = store.split("train").latents[:5]
+    z = whiten(w, store.mean, store.std)
+    moved = unwhiten(method.edit(z, [parse("~Smiling", store.schema)])[0], store.mean, store.std)
+    torch.testing.assert_close(moved - w, -2.5 * torch.tensor(normal).float().expand(5, 3, 8), rtol=1e-4, atol=1e-5)
+    [aged] = method.edit(z, [parse("Age=55", store.schema)])
+    predicted = aged @ method.weight[1] + method.bias[1]
+    torch.testing.assert_close(predicted, torch.full((5,), 0.55), rtol=1e-4, atol=1e-4)
+    off = unwhiten(aged, store.mean, store.std) - w
+    assert off[..., 2:].abs().max() < 1e-4 < 1e-3 < off[..., :2].abs().min()
+
+
+def test_diffae_classifier_edits_as_its_authors_do(tmp_path):
+    path = diffae_checkpoint(tmp_path / "cls.ckpt", "cls")
+    state = torch.load(path, weights_only=False)["state_dict"]
+    mean, std = state["conds_mean"][0], state["conds_std"][0]
+    store = store_of(tmp_path, (Attribute("Male"), Attribute("Smiling"), Attribute("Hat")))
+    amplitude = 0.3
+    method = LatentArithmetic(scale=amplitude * math.sqrt(8), directions=path)
+    method.prepare(store)
+    z_sem = store.split("train").latents[:5]
+    w = state["classifier.weight"][31]
+    expected = ((z_sem - mean) / std + amplitude * math.sqrt(8) * w / w.norm()) * std + mean
+    z = whiten(z_sem, store.mean, store.std)
+    moved = unwhiten(method.edit(z, [parse("Smiling", store.schema)])[0], store.mean, store.std)
+    torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="no direction for Hat"):
+        method.edit(z, [parse("Hat", store.schema)])
+
+
+def test_wrong_boundaries_are_one_line(tmp_path):
+    store = store_of(tmp_path, (Attribute("Smiling"),))
+    for array, message in (
+        (np.ones((1, 8)), "length 2.83"),
+        (np.eye(1, 9), "9 numbers"),
+        (np.eye(1, 8) * np.nan, "nan"),
+    ):
+        np.save(tmp_path / "b.npy", array)
+        with pytest.raises(UserError, match=message):
+            LatentArithmetic(directions={"Smiling": tmp_path / "b.npy"}).prepare(store)
+    (tmp_path / "b.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UserError, match="cannot be read as a boundary"):
+        LatentArithmetic(directions={"Smiling": tmp_path / "b.npy"}).prepare(store)
+    with pytest.raises(UserError, match="did you mean Smiling"):
+        LatentArithmetic(directions={"Smile": tmp_path / "b.npy"}).prepare(store)
+
+
+@pytest.mark.skipif(not BOUNDARIES.exists(), reason="published boundaries are not part of the repository")
+def test_published_boundaries_load(tmp_path):
+    names = {"Age": "age", "Eyeglasses": "eyeglasses", "Male": "gender", "Yaw": "pose", "Smiling": "smile"}
+    store = store_of(tmp_path, tuple(Attribute(name) for name in names), (512,))
+    files = {name: BOUNDARIES / f"stylegan_ffhq_{file}_w_boundary.npy" for name, file in names.items()}
+    method = LatentArithmetic(scale=3.0, directions=files)
+    method.prepare(store)
+    w = store.split("train").latents[:2]
+    z = whiten(w, store.mean, store.std)
+    for name, file in files.items():
+        moved = unwhiten(method.edit(z, [parse(name, store.schema)])[0], store.mean, store.std)
+        expected = torch.from_numpy(3 * np.load(file)).float().expand(2, -1)
+        torch.testing.assert_close(moved - w, expected, rtol=1e-3, atol=1e-4)

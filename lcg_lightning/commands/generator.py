@@ -1,0 +1,60 @@
+"""``lcg generator``: what a generator's file is, and its conversion."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lcg_lightning.generators.base import Generator
+from lcg_lightning.generators.load import convert as convert_file
+from lcg_lightning.generators.load import find, kind_of, load_generator
+
+
+def info(generator: str | dict[str, Any]) -> None:
+    """Say what a generator is and what it can do.
+
+    Args:
+        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
+    """
+    path, _ = find(generator)
+    found = load_generator(generator)
+    table = Table(show_header=False, title=str(path), title_justify="left")
+    for row in describe(found, kind_of(path)).items():
+        table.add_row(*row)
+    Console().print(table)
+
+
+def describe(generator: Generator, kind: str) -> dict[str, str]:
+    """What :func:`info` prints."""
+
+    def can(method: str) -> str:
+        return "yes" if generator.can(method) else "no"
+
+    noise = generator.noise_shape
+    return {
+        "file": kind,
+        "kind": type(generator).__name__,
+        "latent shape": " x ".join(map(str, generator.latent_shape)),
+        "noise beside a latent": "none" if noise is None else " x ".join(map(str, noise)),
+        "resolution": f"{generator.image_size} x {generator.image_size}",
+        "parameters": f"{sum(p.numel() for p in generator.parameters()):,}",
+        "fingerprint": generator.fingerprint,
+        "encodes images": can("encode"),
+        "samples latents": can("sample_latents"),
+        "inverts images": can("invert"),
+        "own statistics": "no" if generator.statistics is None else f"of {math.prod(generator.latent_shape)} numbers",
+    }
+
+
+def convert(source: Path, out: Path) -> Path:
+    """Write the generator of a StyleGAN2 pickle or a DiffAE checkpoint as safetensors.
+
+    Args:
+        source: the file to read.
+        out: the file to write; it holds the generator's weights alone and keeps their fingerprint.
+    """
+    path = convert_file(source, out)
+    Console().print(f"{path}: fingerprint {load_generator(path).fingerprint}", highlight=False)
+    return path

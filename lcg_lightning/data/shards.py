@@ -1,0 +1,149 @@
+"""Finished rows of an unfinished encoding, kept beside its output so that an interrupted run goes on."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lcg_lightning.data.store import check_finite, refuse_occupied
+from lcg_lightning.errors import UserError
+
+
+class Shards:
+    """A folder of finished rows.
+
+    Each file holds ``rows`` (n,) int64, places in the data set, their ``latents`` (n, *shape) and ``labels`` (n, A)
+    float32, and ``stamps`` (n, 2) int64, size and time of what they were made from. Files appear complete or not at
+    all, and may come from any number of processes. A row counts as finished while its source stays as it was.
+    """
+
+    def __init__(self, folder: Path, stamps: Tensor, owner: Mapping[str, str]) -> None:
+        """Make the folder, or go on with one that was made for the same.
+
+        Args:
+            folder: beside the output.
+            stamps: (N, 2) int64 of the rows' sources.
+            owner: what the rows depend on, by what each is.
+
+        Raises:
+            UserError: it was made for others.
+        """
+        self.folder, self.stamps = folder, stamps
+        manifest = folder / "manifest.json"
+        if not manifest.exists():
+            refuse_occupied(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = manifest.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(owner), encoding="utf-8")
+            os.replace(temporary, manifest)
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+        other = [key for key in owner if found.get(key) != owner[key]]
+        if other:
+            raise UserError(f"{folder} was begun with other {other[0]}; finish that run or remove the folder")
+
+    def write(self, rows: Sequence[int], latents: Tensor, labels: Tensor) -> None:
+        """Add finished rows, their latents (n, *shape) and labels (n, A)."""
+        file = self.folder / f"{uuid.uuid4().hex}.safetensors"
+        temporary = file.with_suffix(".writing")
+        index = torch.tensor(rows)
+        tensors = {"rows": index, "latents": latents, "labels": labels, "stamps": self.stamps[index]}
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+        os.replace(temporary, file)
+
+    def read(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The finished (rows, latents, labels) of each file; damaged files are left out."""
+        for file in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(file, "pt") as tensors:
+                    rows, latents, labels, stamps = (
+                        tensors.get_tensor(key) for key in ("rows", "latents", "labels", "stamps")
+                    )
+            except (OSError, SafetensorError):
+                continue
+            valid = (self.stamps[rows] == stamps).all(1)
+            yield rows[valid], latents[valid], labels[valid]
+
+    def unfinished(self) -> list[int]:
+        """The rows that are still to be made, in order."""
+        todo = torch.ones(len(self.stamps), dtype=torch.bool)
+        for rows, _, _ in self.read():
+            todo[rows] = False
+        return todo.nonzero().flatten().tolist()
+
+    def merge(self) -> tuple[Tensor, Tensor]:
+        """The latents (N, *shape) and labels (N, A) of all rows.
+
+        Raises:
+            UserError: some are not made.
+        """
+        if todo := self.unfinished():
+            raise UserError(f"{len(todo)} of {len(self.stamps)} rows are not encoded yet; run the same command again")
+        merged: list[Tensor] = []
+        for rows, *parts in self.read():
+            merged = merged or [part.new_empty(len(self.stamps), *part.shape[1:]) for part in parts]
+            for whole, part in zip(merged, parts, strict=True):
+                whole[rows] = part
+        latents, labels = merged
+        return latents, labels
+
+
+class ShardWriter(BasePredictionWriter):
+    """Writes what ``predict_step`` returns to shards, every few batches and when the run ends or fails.
+
+    Args:
+        shards: where to.
+        ids: names of the rows, for messages.
+        latent_shape: what each latent must be.
+        every: batches between two writes.
+    """
+
+    def __init__(self, shards: Shards, ids: Sequence[str], latent_shape: tuple[int, ...], every: int) -> None:
+        super().__init__("batch")
+        self.shards, self.ids, self.latent_shape, self.every = shards, ids, latent_shape, every
+        self._rows: list[int] = []
+        self._parts: list[tuple[Tensor, Tensor]] = []
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: tuple[Tensor, Tensor],
+        batch_indices: Sequence[int] | None,
+        batch: Tensor,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Keep a batch of latents (B, *shape) and labels (B, A) of the rows at ``batch_indices``."""
+        assert batch_indices is not None
+        latents, labels = (part.detach().float().cpu() for part in prediction)
+        expected = (len(batch_indices), *self.latent_shape)
+        if latents.shape != expected:
+            raise UserError(f"the generator encodes to shape {tuple(latents.shape)}, but its latents are {expected}")
+        check_finite(latents, [self.ids[row] for row in batch_indices])
+        self._rows += batch_indices
+        self._parts.append((latents, labels))
+        if len(self._parts) == self.every:
+            self._flush()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the rest, and wait for the other processes to do so."""
+        self._flush()
+        trainer.strategy.barrier()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write what is finished before the run ends."""
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            latents, labels = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+            self.shards.write(self._rows, latents, labels)
+            self._rows, self._parts = [], []

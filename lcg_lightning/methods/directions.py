@@ -1,0 +1,67 @@
+"""Published directions of latent arithmetic: InterFaceGAN's boundaries and DiffAE's linear classifier."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.errors import UserError
+from lcg_lightning.generators.diffae_checkpoint import load_linear_classifier
+
+CELEBA = tuple(
+    """
+    5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair
+    Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
+    Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks
+    Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
+    Wearing_Necktie Young
+    """.split()  # noqa: SIM905 - readable
+)
+"""CelebA's attributes, in the order of its files and of DiffAE's classifier."""
+
+
+def read_directions(source: Path | Mapping[str, Path], store: LatentStore) -> dict[str, Tensor]:
+    """Unit steps towards attributes, in latents as the generator takes them.
+
+    An InterFaceGAN boundary (arXiv 1907.10786) is a unit normal in W, so a step has length 1 there; on W+ it moves
+    every layer. A direction of DiffAE's classifier has length 1 in the latents that the checkpoint whitens.
+
+    Args:
+        source: attribute to boundary file (.npy, (1, D) or (D,)), or the checkpoint of a DiffAE classifier.
+        store: whose attributes and latents they are for.
+
+    Returns:
+        attribute to direction (*latent_shape), float64.
+
+    Raises:
+        UserError: an attribute that the store does not have, or a file that is damaged or of another width.
+    """
+    if isinstance(source, Mapping):
+        found = {store.schema[name].name: _boundary(Path(path)) for name, path in source.items()}
+        where = {store.schema[name].name: path for name, path in source.items()}
+    else:
+        classifier = load_linear_classifier(source)
+        unit = torch.nn.functional.normalize(classifier.weight.double(), dim=1) * classifier.std
+        found = {name: step for name, step in zip(CELEBA, unit, strict=True) if name in store.schema.names}
+        where = dict.fromkeys(found, source)
+    for name, step in found.items():
+        if len(step) != store.latent_shape[-1]:
+            raise UserError(
+                f"{where[name]}: a direction of {len(step)} numbers, but latents of {store.path} have shape "
+                f"{store.latent_shape}; give one of the same generator"
+            )
+    return {name: step.expand(store.latent_shape) for name, step in found.items()}
+
+
+def _boundary(path: Path) -> Tensor:
+    try:
+        normal = np.load(path, allow_pickle=False).astype(np.float64).reshape(-1)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read as a boundary ({error}); give an .npy file of shape (1, D)") from None
+    length = float(np.linalg.norm(normal))
+    if not 0.99 < length < 1.01:
+        raise UserError(f"{path}: a vector of length {length:.3g}, no unit normal; divide it by its length")
+    return torch.from_numpy(normal)
