@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ TRAINER_COMMANDS = {
     "validate": "Run a module's validation.",
     "test": "Evaluate a method on a task, or test a prior or classifier.",
 }
-COMMANDS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
+COMMANDS: dict[str, Any] = {
     "render": render.render,
     "generator": {"info": generator.info, "convert": generator.convert},
     "encode": encode.encode,

@@ -21,25 +21,25 @@ from lcg_lightning.generators.stylegan2 import StyleGAN2
 from lcg_lightning.generators.stylegan2_generator import StyleGAN2Generator
 from lcg_lightning.networks import LatentMLP
 
-STEPS = 10
+STEPS = 2
 """DDIM steps that are timed; a step of decoding and one of inverting cost the same."""
 
 
 def stylegan2(device: str) -> tuple[Callable[[], Tensor], int]:
     generator = StyleGAN2Generator(StyleGAN2()).to(device)
-    w = torch.randn(4, 512, device=device)
+    w = torch.randn(2, 512, device=device)
     return lambda: generator.decode(w), len(w)
 
 
 def diffae_encode(device: str) -> tuple[Callable[[], Tensor], int]:
     generator = DiffAEGenerator(DiffAE(), steps=STEPS).to(device)
-    images = torch.rand(4, 3, 256, 256, device=device)
+    images = torch.rand(2, 3, 256, 256, device=device)
     return lambda: generator.encode(images), len(images)
 
 
 def diffae_step(device: str) -> tuple[Callable[[], Tensor], int]:
     generator = DiffAEGenerator(DiffAE(), steps=STEPS).to(device)
-    z = torch.randn(4, 512, device=device)
+    z = torch.randn(1, 512, device=device)
     return lambda: generator.decode(z), STEPS * len(z)
 
 
@@ -69,7 +69,7 @@ def measure(name: str, device: str, answer: "multiprocessing.SimpleQueue[tuple[f
     with torch.set_grad_enabled(gradients):
         run, rows = make(device)
         times = []
-        for _ in range(4):
+        for _ in range(3):
             begin = time.perf_counter()
             run()
             if device.startswith("cuda"):

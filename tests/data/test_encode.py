@@ -8,12 +8,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from lcg_lightning.data.encode import encode
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.data.encode import encode, sample_and_label
+from lcg_lightning.data.encode import store as store_rows
+from lcg_lightning.data.images import AnnotatedLatents
 from lcg_lightning.data.store import SPLITS, LatentStore
 from lcg_lightning.errors import UserError
+from lcg_lightning.generators.judges import AttributeJudge, load_attribute_judge
 from tests.data.encode_run import SIZE, FakeGenerator, annotated
 
 N = 23
+SCHEMA = AttributeSchema((Attribute("Odd"),))
 SCRIPT = Path(__file__).with_name("encode_run.py")
 
 
@@ -130,3 +135,78 @@ def test_bad_input_is_one_line_and_finished_work_is_kept(images, tmp_path):
     (tmp_path / "full" / "precious").touch()
     with pytest.raises(UserError, match=r"full is there and not empty[^\n]*$"):
         encode_here(images, tmp_path / "full")
+
+
+class Drawer(FakeGenerator):
+    """Draws latents and paints each image in one grey that tells its latent."""
+
+    def __init__(self, fail_at=-1):
+        super().__init__()
+        self.calls_left = fail_at
+
+    def sample_latents(self, n, generator):
+        return torch.randn(n, 2, 3, generator=generator)
+
+    def decode(self, latents, noise=None):
+        if self.calls_left == 0:
+            raise RuntimeError("the decoder broke")
+        self.calls_left -= 1
+        return latents.flatten(1).mean(1)[:, None, None, None].expand(-1, 3, SIZE, SIZE).tanh()
+
+
+class Grey(torch.nn.Module):
+    """Whether an image is bright, and its brightness in the unit scale of [-1, 1], beyond it for the brightest."""
+
+    def forward(self, images):
+        grey = images.mean((1, 2, 3))
+        return torch.stack([grey, (2 * grey + 1) / 2, torch.zeros_like(grey)], 1)
+
+
+BRIGHT = AttributeSchema((Attribute("Bright"), Attribute("Grey", "continuous", low=-1, high=1)))
+
+
+def draw(out, generator=None, **options):
+    judge = AttributeJudge(Grey(), BRIGHT, "grey", "f" * 16)
+    return sample_and_label(40, judge, generator or Drawer(), out, accelerator="cpu", **options)
+
+
+def test_drawn_rows_belong_to_their_index_and_carry_the_judges_labels(tmp_path):
+    whole = draw(tmp_path / "whole", batch_size=40)
+    with pytest.raises(RuntimeError, match="the decoder broke"):
+        draw(tmp_path / "store", Drawer(fail_at=2), batch_size=7, shard_batches=1)
+    resumed = Drawer(fail_at=6)
+    draw(tmp_path / "store", resumed, batch_size=5)
+    assert resumed.calls_left == 0  # 26 rows of 40 were left
+    assert_same_store(whole, tmp_path / "store")
+    store = LatentStore.open(whole)
+    ids = []
+    for name in store.sizes:
+        latents, labels, names = store.split(name)
+        grey = 2 * latents.flatten(1).mean(1).tanh()
+        torch.testing.assert_close(labels[:, 0], (grey > 0).float())
+        torch.testing.assert_close(labels[:, 1], grey.clamp(-1, 1))
+        ids += names
+    assert sorted(ids) == [f"{i:06d}" for i in range(40)]
+    other = LatentStore.open(draw(tmp_path / "other", seed=1))
+    assert not torch.equal(other.split("train").latents, store.split("train").latents)
+
+
+def test_drawing_refuses_what_cannot_be(tmp_path):
+    with pytest.raises(UserError, match=r"cannot sample latents[^\n]*$"):
+        draw(tmp_path / "a", FakeGenerator())
+    with pytest.raises(RuntimeError, match="broke"):
+        draw(tmp_path / "b", Drawer(fail_at=1), batch_size=4, shard_batches=1)
+    with pytest.raises(UserError, match="was begun with other seed"):
+        draw(tmp_path / "b", seed=3)
+    zoo = load_attribute_judge()
+    with pytest.raises(UserError, match="takes 64x64 images, the generator makes 8x8"):
+        sample_and_label(4, zoo, Drawer(), tmp_path / "c")
+
+
+def test_published_latents_go_into_a_store_as_they_are(tmp_path):
+    rows = AnnotatedLatents(torch.randn(6, 2, 3), list("abcdef"), torch.zeros(6, 1), SCHEMA, ["train"] * 5 + ["test"])
+    with pytest.warns(UserWarning, match="Odd is always 0"):
+        path = store_rows(rows, FakeGenerator(), tmp_path / "store", source={"from": "here"})
+    opened = LatentStore.open(path, FakeGenerator())
+    assert (opened.sizes, opened.source) == ({"train": 5, "test": 1}, {"from": "here"})
+    assert torch.equal(opened.split("test").latents, rows.latents[5:])
