@@ -156,4 +156,5 @@ def prior_of_diffae(found: LatentNet, path: Path) -> LatentPrior:
     for network in (prior.net, prior.ema):
         load_weights(network, {key: value.clone() for key, value in found.state.items()}, path)
     prior.ema.requires_grad_(False)
+    prior.whitening = found.mean, found.std
     return prior

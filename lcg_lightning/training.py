@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.diffusion import make_schedule, q_sample
 from lcg_lightning.noise import sample_noise
 
@@ -35,6 +36,8 @@ class NoisedLatentModule(L.LightningModule):
     """
 
     levels: Tensor
+    whitening: tuple[Tensor, Tensor] | None = None
+    """Mean and standard deviation (*latent_shape) float64 that whiten the latents it was trained on."""
 
     def __init__(
         self,
@@ -58,6 +61,20 @@ class NoisedLatentModule(L.LightningModule):
         self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
         self.ema_decay = ema_decay
         self.seed = seed
+
+    def setup(self, stage: str) -> None:
+        """Keeps what whitens the data of a fit."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, LatentDataModule):
+            self.whitening = data.store.mean, data.store.std
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Writes what whitens its latents beside the weights."""
+        checkpoint["whitening"] = self.whitening
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Reads it, unless a fit has set it from its data."""
+        self.whitening = self.whitening or checkpoint.get("whitening")
 
     def noise_for_training(self, z0: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Times (B,) int64, spread evenly over 0 .. T-1 from a random start, and noise of z0's shape."""

@@ -133,6 +133,16 @@ def test_store_of_another_generator(world, sampling, tmp_path, capsys):
     assert "another generator" in fails(capsys, "sample", "Hat", tmp_path / "other", *sampling[1:])
 
 
+def test_networks_trained_on_other_statistics(world, sampling, tmp_path, capsys):
+    store = LatentStore.open(world.store)
+    parts = {name: store.split(name) for name in store.sizes}
+    for name, std in {"same": store.std, "other": 1.01 * store.std}.items():
+        write_store(tmp_path / name, parts, store.schema, store.fingerprint, {}, (store.mean, std))
+    assert main(["sample", "Hat", str(tmp_path / "same"), *map(str, sampling[1:]), "--n=1", "--steps=2"]) == 0
+    message = fails(capsys, "sample", "Hat", tmp_path / "other", *sampling[1:3], tmp_path / "again")
+    assert "whitened by other statistics" in message
+
+
 def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):
     store = LatentStore.open(world.store)
     about = json.loads((world.store / "store.json").read_text())

@@ -15,6 +15,7 @@ from lcg_lightning.generators.checkpoints import peek
 from lcg_lightning.generators.diffae_checkpoint import is_diffae, load_latent_net
 from lcg_lightning.prior import LatentPrior, prior_of_diffae
 from lcg_lightning.records import plain
+from lcg_lightning.training import NoisedLatentModule
 
 Noise = Callable[[int], Tensor]
 """Draw number -> standard normal noise (B, D) of the samples of a batch; draw 0 is the start of sampling."""
@@ -56,23 +57,14 @@ def load_prior(path: Path, store: LatentStore) -> LatentPrior:
     """A trained prior, ours or that of a DiffAE latent checkpoint, checked against the store it is to work on.
 
     Raises:
-        UserError: the file is no prior checkpoint, one for latents of another size, or one of DiffAE that whitens
-            latents otherwise than the store does.
+        UserError: the file is no prior checkpoint, one for latents of another size, or whitened
+            otherwise than the store's.
     """
     if is_diffae(peek(path)):
-        found = load_latent_net(path)
-        prior = prior_of_diffae(found, path).eval().requires_grad_(False)
-        same = store.latent_shape == found.mean.shape and all(
-            torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in ((store.mean, found.mean), (store.std, found.std))
-        )
-        if not same:
-            raise UserError(
-                f"{path}: its prior whitens latents with other statistics than {store.path}; encode the store with "
-                "this checkpoint as its generator, which hands its statistics on"
-            )
+        prior = prior_of_diffae(load_latent_net(path), path).eval().requires_grad_(False)
     else:
         prior = _load(LatentPrior, path)
-    _check_width(path, int(prior.hparams["latent_dim"]), store)
+    _check_latents(path, prior, store)
     return prior
 
 
@@ -83,7 +75,7 @@ def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
         UserError: the file is no classifier checkpoint, or one of another schema or latent size.
     """
     classifier: LatentClassifier = _load(LatentClassifier, path)
-    _check_width(path, int(classifier.hparams["latent_dim"]), store)
+    _check_latents(path, classifier, store)
     if classifier.schema != store.schema:
         raise UserError(
             f"{path}: trained on attributes {', '.join(classifier.schema.names)}, but the store {store.path} has "
@@ -103,7 +95,17 @@ def _load(kind: Any, path: Path) -> Any:
     return module.eval().requires_grad_(False)
 
 
-def _check_width(path: Path, width: int, store: LatentStore) -> None:
-    wanted = torch.Size(store.latent_shape).numel()
+def _check_latents(path: Path, network: NoisedLatentModule, store: LatentStore) -> None:
+    width, wanted = int(network.hparams["latent_dim"]), torch.Size(store.latent_shape).numel()
     if width != wanted:
         raise UserError(f"{path}: made for latents of {width} numbers, but the store {store.path} has {wanted}")
+    own = (store.mean, store.std)
+    if network.whitening is not None and not all(map(_same, network.whitening, own)):
+        raise UserError(
+            f"{path}: made for latents that are whitened by other statistics than those of {store.path}; train it on "
+            "this store (for the prior of a DiffAE checkpoint, encode the store with that checkpoint as generator)"
+        )
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.allclose(a.flatten(), b.flatten(), rtol=1e-4, atol=1e-6)

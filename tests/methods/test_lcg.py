@@ -2,13 +2,17 @@
 
 import math
 
+import pytest
 import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import Literal
+from lcg_lightning.data.store import LatentStore, Split, write_store
 from lcg_lightning.diffusion import logsnr_grid, make_schedule
+from lcg_lightning.errors import UserError
 from lcg_lightning.methods.lcg import LatentClassifierGuidance, Unguided
 from lcg_lightning.noise import sample_noise
+from tests.generators.published import diffae_checkpoint
 
 SCHEMA = AttributeSchema((Attribute("Hat"),))
 W = torch.tensor([1.5, -0.5, 0.0], dtype=torch.float64)
@@ -86,3 +90,22 @@ def test_unguided_samples_are_the_prior():
     z = method.generate(Literal("Hat"), noise(4000))
     assert z.mean(0).abs().max() < 0.06
     torch.testing.assert_close(z.T @ z / 4000, torch.eye(3).double(), rtol=0, atol=0.08)
+
+
+def test_the_prior_of_a_diffae_checkpoint_fits_only_its_own_whitening(tmp_path):
+    path = diffae_checkpoint(tmp_path / "latent.ckpt", "latent")
+    state = torch.load(path, weights_only=False)["state_dict"]
+    own = state["conds_mean"][0].double(), state["conds_std"][0].double()
+    rows = Split(torch.randn(20, 8), (torch.arange(20) % 2)[:, None].float(), [str(i) for i in range(20)])
+    stores = {}
+    for name, statistics in {"own": own, "others": None}.items():
+        write_store(tmp_path / name, {"train": rows}, SCHEMA, "f" * 16, {}, statistics)
+        stores[name] = LatentStore.open(tmp_path / name)
+    method = Unguided(path, sampler="ddim", steps=10)
+    method.prepare(stores["own"])
+    z = method.generate(Literal("Hat", torch.ones(3)), lambda draw: sample_noise(0, range(3), (8,), draw))
+    assert z.shape == (3, 8)
+    with pytest.raises(UserError, match="whitened by other statistics"):
+        Unguided(path).prepare(stores["others"])
+    with pytest.raises(UserError, match="holds no latent prior"):
+        Unguided(diffae_checkpoint(tmp_path / "autoenc.ckpt")).prepare(stores["own"])
