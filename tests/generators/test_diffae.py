@@ -67,11 +67,12 @@ def test_latent_prior_reproduces_its_references(reference):
     assert close(prior(noise, t), reference["latent_eps"])
     z_t = prior.noised(reference["latent_x0"], t, reference["latent_train_noise"])
     assert close((prior(z_t, t) - reference["latent_train_noise"]).abs().mean(1), reference["latent_l1_loss"])
+    prior.double()  # a hundred float32 steps come within 7e-5, too near to the tolerance for other processors
     for steps in (10, 100):
         times = torch.arange(0, 1000, 1000 // steps).flip(0)
         grid = Grid(tuple(times.double().tolist()), (*prior.schedule.alpha_bar[times].tolist(), 1.0))
         table = prior.time_table(times)
-        z = ddim(lambda z, i, table=table: prior.forward_at(z, table[i]), noise, grid)
+        z = ddim(lambda z, i, table=table: prior.forward_at(z, table[i]), noise.double(), grid)
         assert close(z, reference[f"latent_ddim_T{steps}_normalised"])
 
 
