@@ -36,6 +36,7 @@ COMMANDS: dict[str, Any] = {
 }
 BY_NAME = ("encode",)
 """Commands without positional arguments: a class among them could not be described by options."""
+_RAISING: dict[str, Any] = {"exit_on_error": False}  # parsers that leave it to main to say what is wrong
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -76,6 +77,7 @@ def run(args: Sequence[str]) -> CLI:
         subclass_mode_data=True,
         save_config_callback=SaveRunConfig,
         save_config_kwargs={"save_to_log_dir": False},
+        parser_kwargs={**_RAISING, **dict.fromkeys(TRAINER_COMMANDS, _RAISING)},
         args=list(args),
     )
 
@@ -98,13 +100,20 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         if command in COMMANDS:
             positional = command not in BY_NAME
-            jsonargparse.auto_cli(COMMANDS[command], args=rest, as_positional=positional, prog=f"lcg {command}")
+            prog = f"lcg {command}"
+            jsonargparse.auto_cli(COMMANDS[command], args=rest, as_positional=positional, prog=prog, **_RAISING)
         elif command in TRAINER_COMMANDS:
             run([command, *rest])
         elif command in ("-h", "--help"):
             print(usage())
         else:
             raise UserError(f"no command {command!r}; lcg --help lists them")
+    except jsonargparse.ArgumentError as error:
+        if os.environ.get("LCG_TRACEBACK"):
+            raise
+        text = users_mistake(error) or " ".join(str(error).split())
+        print(f"lcg: error: {text} (lcg {command} --help lists the options)", file=sys.stderr)
+        return 2
     except Exception as error:
         mistake = users_mistake(error)
         if mistake is None or os.environ.get("LCG_TRACEBACK"):

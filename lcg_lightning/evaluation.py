@@ -21,6 +21,7 @@ from lcg_lightning.generators.judges import (
     IdentityNetwork,
     load_attribute_judge,
     load_identity_network,
+    refuse_size,
 )
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.logs import log_picture, log_table
@@ -84,6 +85,10 @@ class Evaluation(LightningModule):
         label: str | None = None,
     ) -> None:
         super().__init__()
+        if judge is None and not (task.matches_data or (task.edits and identity)):
+            raise UserError(f"evaluation: without a judge nothing can be measured on the task {task.name}; name one")
+        if inception is not None and not (features == "inception" and task.matches_data):
+            raise UserError(f"evaluation: inception {inception} is not used; set features: inception, or leave it out")
         if n is not None and n < 2:
             raise UserError(f"evaluation: n is {n}; ask for two or more samples")
         self.task, self.method, self.out, self.n, self.seed = task, method, Path(out), n, seed
@@ -94,12 +99,8 @@ class Evaluation(LightningModule):
         self.judge = None if judge is None else load_attribute_judge(judge)
         self.identity = None if identity is None else load_identity_network(identity)
         for network in (self.judge, self.identity):
-            if network is not None and network.image_size not in (None, self.generator.image_size):
-                raise UserError(
-                    f"evaluation: {network.name} takes {network.image_size}x{network.image_size} images, the generator "
-                    f"makes {self.generator.image_size}x{self.generator.image_size}; name networks of your own "
-                    "(configs/judges), or null"
-                )
+            if network is not None:
+                refuse_size(network, self.generator.image_size)
         self.features: FeatureExtractor | None = None
         if task.matches_data:
             self.features = load_inception(inception) if features == "inception" else self.identity

@@ -160,6 +160,36 @@ def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):
     assert "no such checkpoint" in fails(capsys, "sample", "Hat", world.store, "nowhere.ckpt", *sampling[2:])
 
 
+def test_parsers_mistakes_are_one_line(capsys, tmp_path):
+    for arguments, message in {
+        ("encode", "--data=Foo", "--out=x"): "Foo",
+        ("encode", "--data=DataSource", f"--out={tmp_path / 'x'}"): "DataSource is no data set",
+        ("encode", "--data=Sampled", "--data.n=3", f"--out={tmp_path / 'x'}", "--devices=0"): "devices is 0",
+        ("sample", "Hat"): "required: store, prior",
+        ("test", "--config=nowhere.yaml"): "nowhere.yaml",
+        ("test", "--model=Foo"): "Foo",
+    }.items():
+        assert message in fails(capsys, *arguments)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(world, sampling, tmp_path, capsys):
+    class Evil:
+        def __reduce__(self):
+            return (eval, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    torch.save({"state_dict": {}, "hyper_parameters": Evil()}, tmp_path / "evil.ckpt")
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(world.prior.read_bytes()[:-5000])
+    flipped = bytearray(world.prior.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    (tmp_path / "flipped.ckpt").write_bytes(flipped)
+    for name, message in {"evil": "refused to load eval", "cut": "damaged", "flipped": "damaged"}.items():
+        path = tmp_path / f"{name}.ckpt"
+        assert message in fails(capsys, "sample", "Hat", world.store, path, *sampling[2:])
+        assert message in fails(capsys, "sample", "Hat", world.store, world.prior, path, sampling[3])
+    assert not (tmp_path / "ran").exists()
+
+
 def test_every_command_has_help(capsys):
     for name in COMMANDS:
         with pytest.raises(SystemExit) as stop:

@@ -100,6 +100,9 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
             "nowhere.pth",
         ),
         ({"model.init_args.images": ROOT / "docs"}, "no image for"),
+        ({"model.init_args.inception": "weights.pth"}, "inception weights.pth is not used"),
+        ({"model.init_args.identity": "null"}, "no identity network to take features from"),
+        ({"model.init_args.judge": "nobody"}, "the zoo has no network 'nobody-attributes'"),
     ],
 )
 def test_mistakes_are_one_line(options, message, evaluate, tmp_path, capsys):

@@ -40,8 +40,14 @@ def encode(
         devices: number of processes.
         strategy: as in Lightning's Trainer.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+    for name, value, least in (
+        *(("batch_size", batch_size, 1), ("shard_batches", shard_batches, 1)),
+        *(("num_workers", num_workers, 0), ("devices", devices, 1)),
+    ):
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+    if resize and not isinstance(data, ImageData):
+        raise UserError(f"resize is for image files, and {type(data).__name__} has none; leave it out")
     network = load_generator(generator)
     source = {"data": type(data).__name__, **data.config, "generator": generator}
     loop: encoding.Loop = {
@@ -56,5 +62,6 @@ def encode(
         return encoding.store(data.read(network.latent_shape), network, out, source=source)
     if isinstance(data, Sampled):
         return encoding.sample_and_label(data.n, data.judge(), network, out, seed=data.seed, source=source, **loop)
-    assert isinstance(data, ImageData)
-    return encoding.encode(data.read(), network, out, source=source, resize=resize, **loop)
+    if not isinstance(data, ImageData):
+        raise UserError(f"{type(data).__name__} is no data set; name CelebAHQ, ImageTable, StyleFlow, LACE or Sampled")
+    return encoding.encode(data.read(network.image_size), network, out, source=source, resize=resize, **loop)

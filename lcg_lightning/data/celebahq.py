@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.data.images import AnnotatedImages, ImageData, find_images, image_id, match_rows
+from lcg_lightning.data.images import AnnotatedImages, ImageData, bare_number, find_images, image_id, match_rows
 from lcg_lightning.data.store import SPLITS
 from lcg_lightning.errors import UserError
 
@@ -61,7 +61,6 @@ class CelebAHQ(ImageData):
         partition: file of names and 0 (train), 1 (val) or 2 (test) (``list_eval_partition.txt``); by default a hash
             of the id decides.
         mapping: ``CelebA-HQ-to-CelebA-mapping.txt``, for a partition whose names are CelebA's own.
-        size: which images to take from an LMDB that holds several sizes of each.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class CelebAHQ(ImageData):
         measures: list[Attribute] | None = None,
         partition: Path | None = None,
         mapping: Path | None = None,
-        size: int | None = None,
     ) -> None:
         super().__init__(
             images=images,
@@ -83,17 +81,16 @@ class CelebAHQ(ImageData):
             measures=measures,
             partition=partition,
             mapping=mapping,
-            size=size,
         )
         if bool(measure_files) != bool(measures):
             raise UserError("measures need both their files and the columns to keep; give both or neither")
         if mapping and not partition:
             raise UserError(f"mapping {mapping} serves to read a partition, and there is none; give both or neither")
-        self.images, self.annotations, self.attributes, self.size = images, annotations, attributes, size
+        self.images, self.annotations, self.attributes = images, annotations, attributes
         self.measure_files, self.measures = measure_files or [], measures or []
         self.partition, self.mapping = partition, mapping
 
-    def read(self) -> AnnotatedImages:
+    def read(self, image_size: int | None = None) -> AnnotatedImages:
         """The images in the order of the annotation file; label columns are attributes, then measures.
 
         Raises:
@@ -108,7 +105,7 @@ class CelebAHQ(ImageData):
                 f"{self.annotations} line {row + 3}: {names[column]} is {signs[row, column]:g}, not -1 or 1 "
                 f"({len(wrong)} such values); correct the file"
             )
-        images = find_images(self.images, self.size)
+        images = find_images(self.images, image_size)
         at = match_rows(rows, images, self.annotations)
         matched = set(at.values())
         refuse_missing(
@@ -124,11 +121,11 @@ class CelebAHQ(ImageData):
         schema, values = self._read_measures(ids)
         labels = torch.from_numpy(np.concatenate([(signs[:, kept] > 0).astype(np.float32), values], axis=1))
         return AnnotatedImages(
-            [images[i] for i in ids],
             ids,
             labels,
             AttributeSchema((*(Attribute(names[i]) for i in kept), *schema)),
             self._read_splits(ids),
+            paths=[images[i] for i in ids],
         )
 
     def _read_measures(self, ids: list[str]) -> tuple[list[Attribute], NDArray[np.float32]]:
@@ -136,7 +133,7 @@ class CelebAHQ(ImageData):
         numbers = [np.empty((len(ids), 0), np.float32)]
         for file in self.measure_files:
             columns, rows, values = read_table(file)
-            at = match_rows(rows, set(ids), file)
+            at = match_rows(rows, ids, file)
             refuse_missing([i for i in ids if i not in at], f"images have no row in {file}; add it")
             header += columns
             numbers.append(values[[at[i] for i in ids]])
@@ -174,9 +171,9 @@ def read_mapping(path: str | Path, ids: Sequence[str]) -> list[str]:
         if len(row) != 3 or not (row[0].isdigit() and row[1].isdigit()):
             raise UserError(f"{path} line {n}: expected two numbers and a file name; correct the row")
     _refuse_repeated(path, [row[0] for _, row in rows])
-    original = {row[0]: image_id(row[2]) for _, row in rows}
-    refuse_missing([i for i in ids if i not in original], f"images have no row in {path}; add it")
-    return [original[i] for i in ids]
+    original = {bare_number(row[0]): image_id(row[2]) for _, row in rows}
+    refuse_missing([i for i in ids if bare_number(i) not in original], f"images have no row in {path}; add it")
+    return [original[bare_number(i)] for i in ids]
 
 
 def read_splits(path: str | Path, ids: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from lcg_lightning.data.shards import Shards, ShardWriter
 from lcg_lightning.data.store import SPLITS, Split, hash_splits, refuse_occupied, write_store
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Generator
-from lcg_lightning.generators.judges import AttributeJudge
+from lcg_lightning.generators.judges import AttributeJudge, refuse_size
 
 
 class Loop(TypedDict, total=False):
@@ -68,15 +68,17 @@ def encode(
             generator; an image that cannot be read or is of another size; a latent that is not finite.
     """
     out = Path(out)
+    if not generator.can("encode"):
+        generator.encode(torch.zeros(0))  # says why not
     _check(out, images.ids, images.splits)
     names = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()[:16]
-    owner = {"generator weights": generator.fingerprint, "image names": names}
+    owner = _owner(generator) | {"image names": names}
     shards = Shards(_partial(out), torch.tensor([stamp(ref) for ref in images.paths]), owner)
     files = ImageFiles(images.paths, generator.image_size, resize=resize)
     trainer = _work(shards, _Encoding(generator), files, images.ids, generator.latent_shape, loop)
     if trainer.is_global_zero:
         latents, _ = shards.merge()
-        found = AnnotatedLatents(latents, images.ids, images.labels, images.schema, images.splits)
+        found = AnnotatedLatents(images.ids, images.labels, images.schema, images.splits, latents=latents)
         store(found, generator, out, source=source)
         shutil.rmtree(shards.folder)
     trainer.strategy.barrier()
@@ -110,20 +112,17 @@ def sample_and_label(
         UserError: ``out`` is there and not empty, the generator cannot sample, or the judge takes other images.
     """
     out, ids = Path(out), [f"{i:06d}" for i in range(n)]
+    if not generator.can("sample_latents"):
+        generator.sample_latents(0, torch.Generator())  # says why not
     _check(out, ids, None)
-    if judge.image_size not in (None, generator.image_size):
-        raise UserError(
-            f"judge {judge.name} takes {judge.image_size}x{judge.image_size} images, the generator makes "
-            f"{generator.image_size}x{generator.image_size}; name a judge that resizes them"
-        )
-    owner = {"generator weights": generator.fingerprint, "labels": judge.fingerprint, "seed": str(seed)}
-    options = {key: getattr(generator, key) for key in ("truncation_psi", "class_index") if hasattr(generator, key)}
-    shards = Shards(_partial(out), torch.zeros(n, 2, dtype=torch.int64), {**owner, "sampling options": str(options)})
+    refuse_size(judge, generator.image_size)
+    owner = _owner(generator) | {"labels": judge.fingerprint, "seed": str(seed)}
+    shards = Shards(_partial(out), torch.zeros(n, 2, dtype=torch.int64), owner)
     drawing = _Drawing(generator, judge, seed)
     trainer = _work(shards, drawing, torch.arange(n), ids, generator.latent_shape, loop)  # type: ignore[arg-type]
     if trainer.is_global_zero:
         latents, labels = shards.merge()
-        store(AnnotatedLatents(latents, ids, labels, judge.schema), generator, out, source=source)
+        store(AnnotatedLatents(ids, labels, judge.schema, latents=latents), generator, out, source=source)
         shutil.rmtree(shards.folder)
     trainer.strategy.barrier()
     return out
@@ -227,6 +226,11 @@ def _work(
         except UserError as error:  # a worker process wraps it in its traceback
             raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from None
     return trainer
+
+
+def _owner(generator: Generator) -> dict[str, str]:
+    settings = generator.settings | {"latent_shape": generator.latent_shape}
+    return {"generator weights": generator.fingerprint, "generator settings": str(settings)}
 
 
 def _partial(out: Path) -> Path:

@@ -4,7 +4,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -119,11 +119,16 @@ def stamp(ref: ImageRef) -> tuple[int, int]:
     return file.st_size, file.st_mtime_ns
 
 
-def match_rows(names: Sequence[str], images: Container[str], table: str | Path) -> dict[str, int]:
+def bare_number(name: str) -> str:
+    """A name of digits without leading zeros; any other name as it is."""
+    return name.lstrip("0") or "0" if re.fullmatch("[0-9]+", name) else name
+
+
+def match_rows(names: Sequence[str], images: Iterable[str], table: str | Path) -> dict[str, int]:
     """The row of each image, in order of rows; rows of other images are left out.
 
-    A row belongs to the image with its name; a number that names none, to the image with the same number without
-    leading zeros.
+    A row belongs to the image with its name; a number that names none, to the image with the same number, whatever
+    the leading zeros.
 
     Args:
         names: of the rows.
@@ -133,13 +138,15 @@ def match_rows(names: Sequence[str], images: Container[str], table: str | Path) 
     Raises:
         UserError: two rows for one image.
 
-    >>> match_rows(["00017", "x", "3"], {"3", "17"}, "table.csv")
-    {'17': 0, '3': 2}
+    >>> match_rows(["00017", "x", "3"], ["0003", "17"], "table.csv")
+    {'17': 0, '0003': 2}
     """
     found: dict[str, int] = {}
+    known = set(images)
+    by_number = {bare_number(image): image for image in images}
     for row, name in enumerate(names):
-        image = name if name in images or not re.fullmatch("[0-9]+", name) else name.lstrip("0") or "0"
-        if image in images and found.setdefault(image, row) != row:
+        image = name if name in known else by_number.get(bare_number(name), name)
+        if image in known and found.setdefault(image, row) != row:
             raise UserError(f"{table}: rows {names[found[image]]} and {name} both name image {image}; keep one of them")
     return found
 
@@ -175,10 +182,9 @@ class ImageFiles(Dataset[Tensor]):
 
 
 @dataclass(frozen=True, eq=False)
-class AnnotatedImages:
-    """Images and what is known about them. Row i of each field is image i."""
+class Annotated:
+    """What is known about images. Row i of each field is image i."""
 
-    paths: Sequence[ImageRef]
     ids: list[str]
     """Unique names."""
     labels: Tensor
@@ -188,29 +194,35 @@ class AnnotatedImages:
     """"train", "val" or "test"; None leaves it to a hash of the id."""
 
     def __post_init__(self) -> None:
+        check_labels(self.labels, self.schema, self.ids)
+        n = len(self.ids)
+        if self.splits is not None and (len(self.splits) != n or not set(self.splits) <= set(SPLITS)):
+            raise UserError(f"splits must name one of {', '.join(SPLITS)} for each of the {n} ids")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AnnotatedImages(Annotated):
+    """Images and what is known about them."""
+
+    paths: Sequence[ImageRef]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.paths) != len(self.ids):
             raise UserError(f"{len(self.paths)} image paths for {len(self.ids)} ids; give one id per image")
-        _check_rows(self.ids, self.labels, self.schema, self.splits)
 
 
-@dataclass(frozen=True, eq=False)
-class AnnotatedLatents:
-    """Latents and what is known about their images. Row i of each field is image i."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AnnotatedLatents(Annotated):
+    """Latents and what is known about their images."""
 
     latents: Tensor
     """(N, *shape) float32."""
-    ids: list[str]
-    """Unique names."""
-    labels: Tensor
-    """(N, A) float32 in natural units, NaN where unknown."""
-    schema: AttributeSchema
-    splits: list[str] | None = None
-    """"train", "val" or "test"; None leaves it to a hash of the id."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.latents) != len(self.ids):
             raise UserError(f"{len(self.latents)} latents for {len(self.ids)} ids; give one id per latent")
-        _check_rows(self.ids, self.labels, self.schema, self.splits)
 
 
 class DataSource:
@@ -225,8 +237,12 @@ class ImageData(DataSource, ABC):
     """A data set of labelled images."""
 
     @abstractmethod
-    def read(self) -> AnnotatedImages:
-        """Find its images and read their labels."""
+    def read(self, image_size: int | None = None) -> AnnotatedImages:
+        """Find its images and read their labels.
+
+        Args:
+            image_size: which images to take from an LMDB that holds several sizes of each.
+        """
 
 
 class LatentData(DataSource, ABC):
@@ -235,12 +251,6 @@ class LatentData(DataSource, ABC):
     @abstractmethod
     def read(self, latent_shape: tuple[int, ...]) -> AnnotatedLatents:
         """Read its latents, as a generator with latents of this shape takes them, and their labels."""
-
-
-def _check_rows(ids: list[str], labels: Tensor, schema: AttributeSchema, splits: list[str] | None) -> None:
-    check_labels(labels, schema, ids)
-    if splits is not None and (len(splits) != len(ids) or not set(splits) <= set(SPLITS)):
-        raise UserError(f"splits must name one of {', '.join(SPLITS)} for each of the {len(ids)} ids")
 
 
 def _rgb(image: Image.Image, ref: ImageRef) -> Image.Image:

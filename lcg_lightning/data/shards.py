@@ -39,12 +39,19 @@ class Shards:
         self.folder, self.stamps = folder, stamps
         manifest = folder / "manifest.json"
         if not manifest.exists():
-            refuse_occupied(folder)
+            try:
+                refuse_occupied(folder)
+            except UserError:
+                if not manifest.exists():  # another process may have written it just now
+                    raise
             folder.mkdir(parents=True, exist_ok=True)
-            temporary = manifest.with_suffix(f".{os.getpid()}")
+            temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
             temporary.write_text(json.dumps(owner), encoding="utf-8")
             os.replace(temporary, manifest)
-        found = json.loads(manifest.read_text(encoding="utf-8"))
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise UserError(f"{manifest} is damaged; remove {folder} and begin again") from None
         other = [key for key in owner if found.get(key) != owner[key]]
         if other:
             raise UserError(f"{folder} was begun with other {other[0]}; finish that run or remove the folder")
@@ -68,7 +75,8 @@ class Shards:
                     )
             except (OSError, SafetensorError):
                 continue
-            valid = (self.stamps[rows] == stamps).all(1)
+            valid = rows < len(self.stamps)
+            valid[valid.clone()] = (self.stamps[rows[valid]] == stamps[valid]).all(1)
             yield rows[valid], latents[valid], labels[valid]
 
     def unfinished(self) -> list[int]:

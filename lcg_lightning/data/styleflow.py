@@ -12,7 +12,7 @@ from torch import Tensor
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.data.images import AnnotatedLatents, LatentData
 from lcg_lightning.errors import UserError
-from lcg_lightning.pickles import plain_names, read_pickle
+from lcg_lightning.pickles import plain_names, read_array, read_pickle
 
 LIGHTS = tuple(f"Light{i}" for i in range(9))
 """Coefficients of spherical harmonics."""
@@ -60,9 +60,9 @@ class StyleFlow(LatentData):
         Raises:
             UserError: a file that is not what it should be, latents of another shape, or rows that differ in number.
         """
-        labels, schema = _read_array(self.attributes, len(STYLEFLOW_SCHEMA)), STYLEFLOW_SCHEMA
+        labels, schema = _read_rows(self.attributes, len(STYLEFLOW_SCHEMA)), STYLEFLOW_SCHEMA
         if self.light is not None:
-            light = _read_array(self.light, len(LIGHTS))
+            light = _read_rows(self.light, len(LIGHTS))
             _refuse_unequal(self.attributes, len(labels), self.light, len(light))
             labels = np.concatenate([labels, light], axis=1)
             lights = (Attribute(name, "continuous", low=-1, high=2) for name in LIGHTS)
@@ -160,19 +160,15 @@ def _annotated(latents: Tensor, labels: NDArray[np.float64], schema: AttributeSc
     val = min(500, (n - test) // 10)
     splits = ["train"] * (n - test - val) + ["val"] * val + ["test"] * test
     ids = [f"{row:05d}" for row in range(n)]
-    return AnnotatedLatents(latents, ids, torch.tensor(labels, dtype=torch.float32), schema, splits)
+    return AnnotatedLatents(ids, torch.tensor(labels, dtype=torch.float32), schema, splits, latents=latents)
 
 
-def _read_array(path: Path, columns: int) -> NDArray[np.float64]:
+def _read_rows(path: Path, columns: int) -> NDArray[np.float64]:
     """The rows (N, columns) of a .npy file, whatever axes of length 1 it has."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged file can fail in any way
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as a .npy file of numbers ({reason}); fetch it again") from None
-    if not isinstance(array, np.ndarray) or array.ndim < 2 or array.size != len(array) * columns:
-        raise UserError(f"{path} holds {getattr(array, 'shape', 'no array')}, not {columns} numbers a row")
-    return _numbers(array, path).reshape(len(array), columns)
+    array = read_array(path)
+    if array.ndim < 2 or array.size != len(array) * columns:
+        raise UserError(f"{path} holds {array.shape}, not {columns} numbers a row")
+    return array.reshape(len(array), columns)
 
 
 def _entry(data: Any, path: Path, key: str) -> Any:

@@ -63,7 +63,6 @@ class ImageTable(ImageData):
         key: the column of a CSV file (its first by default), or the entry of each record in a JSON list, that holds
             the image's name.
         partition: file of names and 0 (train), 1 (val) or 2 (test); by default a hash of the id decides.
-        size: which images to take from an LMDB that holds several sizes of each.
     """
 
     def __init__(
@@ -73,22 +72,21 @@ class ImageTable(ImageData):
         columns: list[Column],
         key: str | None = None,
         partition: Path | None = None,
-        size: int | None = None,
     ) -> None:
-        super().__init__(images=images, table=table, columns=columns, key=key, partition=partition, size=size)
+        super().__init__(images=images, table=table, columns=columns, key=key, partition=partition)
         if not columns:
             raise UserError(f"{table}: no columns; give at least one")
         self.images, self.table, self.columns = images, table, columns
-        self.key, self.partition, self.size = key, partition, size
+        self.key, self.partition = key, partition
 
-    def read(self) -> AnnotatedImages:
+    def read(self, image_size: int | None = None) -> AnnotatedImages:
         """The images in order of id.
 
         Raises:
             UserError: images without a row, a column that no row has, a word that stands for nothing, a label out
                 of its range, or a malformed file.
         """
-        images = find_images(self.images, self.size)
+        images = find_images(self.images, image_size)
         rows = _read_rows(self.table, self.key)
         at = match_rows([row.name for row in rows], images, self.table)
         if not at:
@@ -106,11 +104,11 @@ class ImageTable(ImageData):
                 raise UserError(f"{self.table}: no row has {column.path} (there are: {', '.join(known) or 'none'})")
         labels = [[c.label(row.get(c.path), row.where) for c in self.columns] for row in matched]
         return AnnotatedImages(
-            [images[i] for i in ids],
             ids,
             torch.tensor(labels, dtype=torch.float32),
             AttributeSchema(tuple(Attribute(c.name, c.kind, c.classes, c.low, c.high) for c in self.columns)),
             read_splits(self.partition, ids) if self.partition else None,
+            paths=[images[i] for i in ids],
         )
 
 

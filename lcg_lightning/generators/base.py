@@ -91,6 +91,11 @@ class Generator(nn.Module, metaclass=_Frozen):
         """
         self._cannot("sample latents", "encode images with it instead")
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What beside its weights decides what it encodes, samples and decodes; plain values."""
+        return {}
+
     def can(self, method: str) -> bool:
         """Whether ``encode``, ``sample_latents`` or ``invert`` works here."""
         return getattr(type(self), method) is not getattr(Generator, method)

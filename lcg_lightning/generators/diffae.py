@@ -5,8 +5,7 @@ Written from Preechakul et al. 2022 (arXiv 2111.15640), whose decoder is the U-N
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from lcg_lightning.diffusion import make_schedule
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.base import Generator, fingerprint
+from lcg_lightning.generators.base import Generator
 from lcg_lightning.networks import time_features
 
 RESIDUAL_BLOCKS = 2
@@ -266,10 +265,10 @@ class DiffAEGenerator(Generator):
         alpha_bar = make_schedule("linear", num_steps).alpha_bar
         self.decoding, self.inverting = _grid(alpha_bar, steps), _grid(alpha_bar, invert_steps)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the weights."""
-        return fingerprint(self.network)
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Steps of decoding and of inversion."""
+        return {"steps": len(self.decoding), "invert_steps": len(self.inverting)}
 
     def encode(self, images: Tensor) -> Tensor:
         """z_sem (B, latent_dim) of images (B, 3, S, S) in [-1, 1]."""
@@ -303,6 +302,6 @@ def _grid(alpha_bar: Tensor, steps: int) -> list[tuple[int, float]]:
     """Every (T / steps)-th time from 0, with its noise level."""
     total = len(alpha_bar)
     times = range(0, total, -(-total // steps)) if 1 <= steps <= total else []
-    if len(times) != steps:
+    if not times or len(times) != steps:
         raise UserError(f"DiffAE: {steps} steps do not divide {total} evenly; use 10, 20, 50, 100 or 250")
     return [(t, float(alpha_bar[t])) for t in times]

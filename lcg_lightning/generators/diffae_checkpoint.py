@@ -89,13 +89,12 @@ def load_autoencoder(path: Path) -> Autoencoder:
     Raises:
         UserError: a damaged file, a classifier's checkpoint, or a model of another architecture.
     """
-    checkpoint = _read(path)
-    state: State = checkpoint["state_dict"]
+    state, config = _read(path)
     if "classifier.weight" in state:
         raise UserError(f"{path}: holds a linear classifier, no generator; give it to the method LatentArithmetic")
-    config = checkpoint["hyper_parameters"]
     _check(config, _FIXED, path)
     try:
+        num_steps = int(config["T"])
         arguments = {
             "image_size": config["img_size"],
             "channels": config["net_ch"],
@@ -106,11 +105,11 @@ def load_autoencoder(path: Path) -> Autoencoder:
         }
         with torch.device("meta"):
             network = DiffAE(**arguments)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: its hyper-parameters describe no model of a known size ({error})") from None
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{path}: its hyper_parameters describe no model of a known size ({error!r})") from None
     weights = {k: v for k, v in _part(state, "ema_model.").items() if not k.startswith("latent_net.")}
     load_weights(network, weights, path)
-    return Autoencoder(network, arguments, config["T"], _statistics(state))
+    return Autoencoder(network, arguments, num_steps, _statistics(state))
 
 
 def load_latent_net(path: Path) -> LatentNet:
@@ -119,26 +118,26 @@ def load_latent_net(path: Path) -> LatentNet:
     Raises:
         UserError: a damaged file, a checkpoint without a latent prior, or one of another architecture.
     """
-    checkpoint = _read(path)
-    found = _part(checkpoint["state_dict"], "ema_model.latent_net.")
-    statistics = _statistics(checkpoint["state_dict"])
+    state, config = _read(path)
+    found, statistics = _part(state, "ema_model.latent_net."), _statistics(state)
     if not found or statistics is None:
         raise UserError(f"{path}: holds no latent prior; give the checkpoint of the *_autoenc_latent model")
-    config = checkpoint["hyper_parameters"]
-    layers, hidden, width = config["net_latent_layers"], config["net_latent_num_hid_channels"], config["style_ch"]
-    _check(config, _FIXED_LATENT | {"net_latent_skip_layers": list(range(1, layers))}, path)
-    if config["latent_beta_scheduler"] not in _SCHEDULES:
-        raise UserError(f"{path}: unknown latent_beta_scheduler {config['latent_beta_scheduler']!r}")
     try:
-        state = rename_latent_net(found, layers)
-    except KeyError as error:
-        raise UserError(f"{path}: lacks ema_model.latent_net.{error.args[0]}") from None
-    arguments = {"latent_dim": width, "hidden": hidden, "layers": layers, "time_hidden": width}
-    return LatentNet(state, arguments, _SCHEDULES[config["latent_beta_scheduler"]], config["T"], *statistics)
+        layers, width = int(config["net_latent_layers"]), int(config["style_ch"])
+        arguments = {"latent_dim": width, "hidden": int(config["net_latent_num_hid_channels"]), "layers": layers}
+        schedule, num_steps = _SCHEDULES[config["latent_beta_scheduler"]], int(config["T"])
+        renamed = rename_latent_net(found, layers)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: holds no latent prior of a known size ({error!r})") from None
+    _check(config, _FIXED_LATENT | {"net_latent_skip_layers": list(range(1, layers))}, path)
+    return LatentNet(renamed, arguments | {"time_hidden": width}, schedule, num_steps, *statistics)
 
 
 def rename_latent_net(state: State, layers: int) -> State:
-    """A published latent net's state dict under the names of ``LatentMLP``, where all layers' scales are one matrix."""
+    """A published latent net's state dict under the names of ``LatentMLP``, where all layers' scales are one matrix.
+
+    Keys that no such net has keep their names, so that whoever loads the state refuses them.
+    """
     hidden = [f"layers.{i}." for i in range(layers - 1)]
     out = {f"time_embed.{i}.{kind}": state[f"time_embed.{i}.{kind}"] for i in (0, 2) for kind in ("weight", "bias")}
     for kind in ("weight", "bias"):
@@ -147,7 +146,10 @@ def rename_latent_net(state: State, layers: int) -> State:
             out[f"linears.{i}.{kind}"] = state[f"{name}linear.{kind}"]
             out[f"norms.{i}.{kind}"] = state[f"{name}norm.{kind}"]
         out[f"output.{kind}"] = state[f"layers.{layers - 1}.linear.{kind}"]
-    return out
+    parts = ("linear", "norm", "linear_emb", "cond_layers.1")  # the last is linear_emb once more
+    own = {f"{name}{part}.{kind}" for name in hidden for part in parts for kind in ("weight", "bias")}
+    own |= {f"layers.{layers - 1}.linear.{kind}" for kind in ("weight", "bias")}
+    return out | {key: value for key, value in state.items() if key not in own and key not in out}
 
 
 def load_linear_classifier(path: Path) -> LinearClassifier:
@@ -156,18 +158,21 @@ def load_linear_classifier(path: Path) -> LinearClassifier:
     Raises:
         UserError: a damaged file, or a checkpoint without a classifier.
     """
-    state = _read(path)["state_dict"]
+    state, _ = _read(path)
     statistics = _statistics(state)
-    if "classifier.weight" not in state or statistics is None:
+    if not {"classifier.weight", "classifier.bias"} <= state.keys() or statistics is None:
         raise UserError(f"{path}: holds no classifier; give the checkpoint of the *_autoenc_cls model")
     return LinearClassifier(state["classifier.weight"], state["classifier.bias"], *statistics)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[State, dict[str, Any]]:
     checkpoint = read_checkpoint(path)
     if not is_diffae(checkpoint):
         raise UserError(f"{path}: not a checkpoint of DiffAE (no hyper_parameters of its networks)")
-    return checkpoint
+    state = checkpoint["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: its state_dict holds something else than tensors; fetch it again")
+    return state, checkpoint["hyper_parameters"]
 
 
 def _part(state: State, prefix: str) -> State:
@@ -175,7 +180,7 @@ def _part(state: State, prefix: str) -> State:
 
 
 def _statistics(state: State) -> tuple[Tensor, Tensor] | None:
-    if "conds_mean" not in state:
+    if not {"conds_mean", "conds_std"} <= state.keys():
         return None
     return state["conds_mean"].flatten().double(), state["conds_std"].flatten().double()
 

@@ -1,6 +1,7 @@
 """A generator from a file that holds its whole program."""
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,13 +32,15 @@ class ExportedGenerator(Generator):
         latent_shape: tuple[int, ...],
         output_range: tuple[float, float] = (-1.0, 1.0),
         normal: bool = False,
-        encoder: Program | PreparedNetwork | None = None,
+        encoder: PreparedNetwork | None = None,
     ) -> None:
         super().__init__()
         self.program, self.encoder, self.normal = program, encoder, normal
         self.latent_shape, self.output_range = tuple(latent_shape), output_range
         if len(output_range) != 2 or not output_range[0] < output_range[1]:
             raise UserError(f"{program.path}: output_range is {list(output_range)}; give the values of black and white")
+        if not self.latent_shape or min(self.latent_shape) < 1:
+            raise UserError(f"{program.path}: latent_shape is {list(self.latent_shape)}; give its sizes, such as [512]")
         with torch.no_grad():
             images = self.decode(torch.zeros(2, *self.latent_shape))  # two: a program exported for one is told here
             shape = tuple(images.shape[1:])
@@ -77,6 +80,10 @@ class ExportedGenerator(Generator):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of program, output range and encoder."""
-        encoder = None if self.encoder is None else self.encoder.fingerprint
-        return combine(self.program.fingerprint, self.output_range, encoder)
+        """Of the program and its output range, whatever the encoder."""
+        return combine(self.program.fingerprint, self.output_range)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The encoder's fingerprint."""
+        return {"encoder": None if self.encoder is None else self.encoder.fingerprint}

@@ -161,6 +161,15 @@ class IdentityNetwork(nn.Module):
         return self.network.features(images)
 
 
+def refuse_size(network: AttributeJudge | IdentityNetwork, size: int) -> None:
+    """Raises a UserError if a network does not take images of this height and width."""
+    if network.image_size not in (None, size):
+        raise UserError(
+            f"{network.name} takes {network.image_size}x{network.image_size} images, the generator makes "
+            f"{size}x{size}; name a network of your own that resizes them (configs/judges)"
+        )
+
+
 def load_attribute_judge(spec: Spec = "synthfaces") -> AttributeJudge:
     """An attribute classifier, of the zoo or a user's own.
 

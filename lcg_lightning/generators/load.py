@@ -1,13 +1,13 @@
 """One entry to every generator: finds out what a file is and loads it."""
 
-import difflib
 import inspect
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
@@ -62,9 +62,10 @@ def find(source: Spec) -> tuple[Path, dict[str, Any]]:
     """
     where, given = read_spec(source)
     options = given or {"path": where}
-    if "path" not in options:
-        raise UserError(f"{where}: path is missing; give the generator's file or zoo name")
-    path = Path(options.pop("path"))
+    name = options.pop("path", None)
+    if not isinstance(name, str | Path):
+        raise UserError(f"{where}: path is {name!r}; give the generator's file or zoo name")
+    path = Path(name)
     zoo = WEIGHTS / f"{path}{_SUFFIX}.safetensors"
     if not path.is_file() and zoo.is_file():
         path = zoo
@@ -109,12 +110,10 @@ def _checkpoint(path: Path, options: dict[str, Any]) -> Generator:
 
 
 def _program(path: Path, options: dict[str, Any]) -> Generator:
-    _check(options, ExportedGenerator, ("program",), path)
     if "latent_shape" not in options:
         raise UserError(f"{path}: a program does not say what its latents are; add latent_shape, such as [512]")
-    program = load_program(path)
-    encoder = _encoder(options)
-    return ExportedGenerator(program, **{**options, "latent_shape": tuple(options["latent_shape"])}, **encoder)
+    options = _options(ExportedGenerator, {"program"}, options, path)
+    return ExportedGenerator(load_program(path), **options)
 
 
 def _safetensors(path: Path, options: dict[str, Any]) -> Generator:
@@ -150,22 +149,38 @@ def _own_diffae(state: Weights, config: dict[str, Any], path: Path, options: dic
 
 
 def _stylegan2(network: StyleGAN2, encoder: nn.Module | None, path: Path, options: dict[str, Any]) -> Generator:
-    _check(options, StyleGAN2Generator, ("network",), path)
-    return StyleGAN2Generator(network, **{"encoder": encoder, **options, **_encoder(options)})
+    return StyleGAN2Generator(
+        network, **{"encoder": encoder, **_options(StyleGAN2Generator, {"network"}, options, path)}
+    )
 
 
 def _diffae(
     network: DiffAE, num_steps: int, statistics: tuple[Tensor, Tensor] | None, path: Path, options: dict[str, Any]
 ) -> Generator:
-    _check(options, DiffAEGenerator, ("network", "num_steps", "statistics"), path)
-    return DiffAEGenerator(network, num_steps, statistics, **options)
+    own = {"network", "num_steps", "statistics"}
+    return DiffAEGenerator(network, num_steps, statistics, **_options(DiffAEGenerator, own, options, path))
 
 
-def _encoder(options: dict[str, Any]) -> dict[str, Any]:
-    """The encoder that options describe: a program of images, with its preprocessing."""
-    if "encoder" not in options:
-        return {}
-    return {"encoder": load_image_program(options["encoder"])}
+def _options(kind: type[Generator], own: set[str], given: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Options for a generator's constructor, of the types that it states; an encoder is loaded.
+
+    Args:
+        kind: the generator.
+        own: arguments that are not options.
+        given: what the user wrote.
+        path: of the generator's file, for messages.
+    """
+    rest = dict(given)
+    encoder = rest.pop("encoder", None)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, skip=own | {"encoder"})
+    try:
+        checked: dict[str, Any] = parser.parse_object(rest).as_dict()
+    except (ArgumentError, TypeError) as error:
+        known = ", ".join(name for name in inspect.signature(vars(kind)["__init__"]).parameters if name not in own)
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: {reason} (options: {known.removeprefix('self, ')})") from None
+    return checked if encoder is None else checked | {"encoder": load_image_program(encoder)}
 
 
 _BUILDERS: dict[Kind, Callable[[Path, dict[str, Any]], Generator]] = {
@@ -176,14 +191,6 @@ _BUILDERS: dict[Kind, Callable[[Path, dict[str, Any]], Generator]] = {
 }
 
 
-def _check(options: Mapping[str, Any], kind: type, own: tuple[str, ...], path: Path) -> None:
-    known = [name for name in inspect.signature(vars(kind)["__init__"]).parameters if name not in ("self", *own)]
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise UserError(f"{path}: unknown option {name!r}, did you mean {near[0]}? (known: {', '.join(known)})")
-
-
 def convert(source: Spec, out: Path) -> Path:
     """Writes a StyleGAN2 pickle or a DiffAE autoencoder as safetensors: weights of the generator alone.
 
@@ -192,7 +199,9 @@ def convert(source: Spec, out: Path) -> Path:
     Raises:
         UserError: the file is of another kind, or ``out`` exists.
     """
-    path, _ = find(source)
+    path, options = find(source)
+    if options:
+        raise UserError(f"{path}: a file keeps no options ({', '.join(options)}); give the file itself")
     if out.exists():
         raise UserError(f"{out} exists; remove it or give another name")
     if out.suffix != ".safetensors":

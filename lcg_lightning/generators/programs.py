@@ -1,6 +1,7 @@
 """Networks from files that hold the program itself: TorchScript, torch.export and ONNX.
 
-A TorchScript or ONNX file cannot run Python. torch.export's own loader can: it falls back to unrestricted pickles,
+An ONNX file holds operators alone. A TorchScript file cannot run Python, and one that names operators which read or
+write files is refused. torch.export's own loader can: it falls back to unrestricted pickles,
 opens compiled libraries, and evaluates and compiles strings of its graph. So such a file is read only after a look
 at its members and strings shows nothing but tensors and a graph of ATen operators.
 """
@@ -34,13 +35,13 @@ _MEMBERS = re.compile(
     re.VERBOSE,
 )
 _TARGETS = re.compile(
-    r"torch\.ops\.(?:aten|prims|torchvision)(?:\.(?!\w*__)\w+){1,2}|torch\.sym_\w+|math\.\w+"
+    r"torch\.ops\.(?:aten|prims|torchvision)\.(?!from_file|save)(?:(?!\w*__)\w+)(?:\.(?!\w*__)\w+)?|torch\.sym_\w+|math\.\w+"
     r"|torch\.ops\.higher_order\.wrap_with_(?:set_grad_enabled|autocast)"
     r"|_operator\.(?:getitem|eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|lshift|rshift)"
 )
 _SHAPES = re.compile(  # arithmetic of symbols, as SymPy prints it
     r"(?:L\['\w+'\]\.size\(\)\[\d+\]|\bSymbol\('\w+'|\b[A-Z](?!\w*__)\w*|\b[a-z]+\d+\b|\b[a-z]+=(?:True|False)\b"
-    r"|\d+\b|[-+*/%<>=(),\s])*"
+    r"|\d+\b|[-+*/%<>=!(),\s])*"
 )
 _TREES = re.compile(
     r'(?:[\[\]{}:,\s\d]|null|"(?:type|context|null|\[\]|children_spec|builtins\.(?:tuple|list|dict))")*'
@@ -52,8 +53,9 @@ _STRINGS = {"target": _TARGETS, "expr_str": _SHAPES, "guards_code": _SHAPES, "in
 class Program(nn.Module):
     """A frozen network from a file, from one tensor (B, ...) to one float32 tensor (B, ...).
 
-    Always in evaluation mode. An ONNX program computes on the processor, wherever its input is, and lets no gradient
-    through. ``fingerprint`` is the first 16 hexadecimal digits of the file's sha256.
+    Always in evaluation mode. A torch.export program must be exported on the kind of device that it is to run on, where
+    its graph makes tensors of its own. An ONNX program computes on the processor, wherever its input is, and lets no
+    gradient through. ``fingerprint`` is the first 16 hexadecimal digits of the file's sha256.
 
     Args:
         network: the loaded file.
@@ -161,6 +163,12 @@ def load_program(path: Path) -> Program:
 
 
 def _load_script(path: Path) -> Program:
+    with zipfile.ZipFile(path) as archive:
+        code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
+    if touched := re.search(rb"\b(?:torch|aten|ops\.aten)\.(from_file|save)\b", code):
+        raise UserError(
+            f"refused to load {path}: it uses {touched[1].decode()}, which touches files; export it to ONNX"
+        )
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
         return Program(torch.jit.load(path, map_location="cpu").eval(), path)  # type: ignore[no-untyped-call]
 
@@ -208,7 +216,7 @@ def _refuse_code(path: Path) -> None:
         for name in filter(_GRAPH.fullmatch, names):
             wrong += _foreign(json.loads(archive.read(name)))
     if wrong:
-        raise UserError(f"refused to load {path}: {wrong[0][:60]!r} could run code; export it to ONNX or TorchScript")
+        raise UserError(f"refused to load {path}: {wrong[0][:60]!r} could run code; export it to ONNX")
 
 
 def _foreign(value: Any, key: str = "") -> Iterator[str]:

@@ -22,7 +22,11 @@ def read_spec(spec: Spec) -> tuple[str, dict[str, Any] | None]:
         UserError: a YAML file that cannot be read, or holds no keys and values.
     """
     if isinstance(spec, Mapping):
+        if not all(isinstance(key, str) for key in spec):
+            raise UserError(f"{dict(spec)} does not describe a network; give keys and values, such as path: FILE")
         return str(spec.get("path", "network")), dict(spec)
+    if not isinstance(spec, str | Path):
+        raise UserError(f"{spec!r} does not name a network; give a file, or keys and values, such as path: FILE")
     path = Path(spec)
     if path.suffix not in (".yaml", ".yml"):
         return str(spec), None
@@ -32,7 +36,7 @@ def read_spec(spec: Spec) -> tuple[str, dict[str, Any] | None]:
         raise UserError(f"{path} cannot be read ({error.strerror}); give the YAML file of a network") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML ({' '.join(str(error).split())}); correct it") from None
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
         raise UserError(f"{path} must hold keys and values: path, size, ...")
     return str(path), given
 

@@ -1,13 +1,13 @@
 """StyleGAN2 as a generator over W or W+."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.base import Generator, combine, fingerprint
+from lcg_lightning.generators.base import Generator, fingerprint
 from lcg_lightning.generators.preprocess import PreparedNetwork
 from lcg_lightning.generators.stylegan2 import StyleGAN2
 
@@ -27,7 +27,7 @@ class StyleGAN2Generator(Generator):
         class_index: the class to draw, of a class-conditional network.
 
     Raises:
-        UserError: a class for an unconditional network, none for a conditional one, or one that it does not have.
+        UserError: a space, noise or class that there is not.
     """
 
     def __init__(
@@ -45,10 +45,9 @@ class StyleGAN2Generator(Generator):
         if noise not in ("const", "none", "random"):
             raise UserError(f"StyleGAN2: noise is {noise!r}; use const, none or random")
         classes = network.mapping.c_dim
-        if classes and (class_index is None or not 0 <= class_index < classes):
-            raise UserError(f"StyleGAN2: class_index is {class_index}; the network has classes 0 to {classes - 1}")
-        if not classes and class_index is not None:
-            raise UserError(f"StyleGAN2: class_index is {class_index}, but the network knows no classes; leave it out")
+        if class_index is not None and not 0 <= class_index < classes:
+            has = f"has classes 0 to {classes - 1}" if classes else "knows no classes; leave it out"
+            raise UserError(f"StyleGAN2: class_index is {class_index}, but the network {has}")
         self.network, self.encoder = network, encoder
         self.space, self.truncation_psi, self.noise, self.class_index = space, truncation_psi, noise, class_index
         self.latent_shape = (network.w_dim,) if space == "w" else (network.num_ws, network.w_dim)
@@ -59,10 +58,18 @@ class StyleGAN2Generator(Generator):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the weights, and of the file of an encoder of the user's own."""
-        if isinstance(self.encoder, PreparedNetwork):
-            return combine(fingerprint(self.network), self.encoder.fingerprint)
-        return fingerprint(self)
+        """Of mapping and synthesis, whatever the encoder."""
+        return fingerprint(self.network)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Space, truncation, noise, class and the encoder's fingerprint."""
+        encoder = None
+        if self.encoder is not None:
+            own = isinstance(self.encoder, PreparedNetwork)
+            encoder = self.encoder.fingerprint if own else fingerprint(self.encoder)
+        names = ("space", "truncation_psi", "noise", "class_index")
+        return {name: getattr(self, name) for name in names} | {"encoder": encoder}
 
     def can(self, method: str) -> bool:
         """All but inverting; encoding where there is an encoder."""
@@ -90,7 +97,9 @@ class StyleGAN2Generator(Generator):
         mapping = self.network.mapping
         z = torch.randn(n, mapping.z_dim, generator=generator).to(mapping.w_avg)
         c = None
-        if self.class_index is not None:
+        if mapping.c_dim:
+            if self.class_index is None:
+                raise UserError(f"StyleGAN2: draws one of {mapping.c_dim} classes; give class_index, from 0")
             c = torch.zeros(n, mapping.c_dim).to(z)
             c[:, self.class_index] = 1.0
         return self._in_space(mapping(z, c, self.truncation_psi))

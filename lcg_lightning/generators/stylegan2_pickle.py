@@ -5,7 +5,7 @@ state instead: tensors and constructor arguments, nothing else. Any other global
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,22 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.generators.checkpoints import load_weights
 from lcg_lightning.generators.stylegan2 import StyleGAN2
 from lcg_lightning.pickles import Names, plain_names, read_pickle
+
+_ANY = object()
+_OPTIONS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    # part: options that ours has too under its own names, then those that must have one value
+    "synthesis_kwargs": (
+        {"channel_base": "channel_base", "channel_max": "channel_max", "conv_clamp": "conv_clamp"},
+        {
+            **{"architecture": "skip", "activation": "lrelu", "resample_filter": [1, 3, 3, 1], "use_noise": True},
+            **{"num_fp16_res": _ANY, "fp16_channels_last": _ANY},  # of computing on a GPU in half precision
+        },
+    ),
+    "mapping_kwargs": (
+        {"num_layers": "mapping_layers", "lr_multiplier": "mapping_lr_multiplier"},
+        {"embed_features": None, "layer_features": None, "activation": "lrelu", "w_avg_beta": _ANY},
+    ),
+}
 
 NetworkState = dict[str, Any]
 """What one persistent object recorded: its class name under ``class_name``, its ``__dict__`` under ``state``."""
@@ -31,8 +47,8 @@ def _record(meta: NetworkState) -> NetworkState:
 
 def _names() -> Names:
     names: dict[tuple[str, str], Callable[..., Any]] = {
-        ("torch_utils.persistence", "_reconstruct_persistent_obj"): _record,
-        ("torch.storage", "_load_from_bytes"): _load_storage,
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): lambda meta: _record(meta),
+        ("torch.storage", "_load_from_bytes"): lambda data: _load_storage(data),
         ("torch._utils", "_rebuild_tensor"): lambda *a: torch._utils._rebuild_tensor(*a),  # type: ignore[no-untyped-call]
         ("torch._utils", "_rebuild_tensor_v2"): lambda *a: torch._utils._rebuild_tensor_v2(*a),  # type: ignore[no-untyped-call]
         ("torch._utils", "_rebuild_parameter"): lambda *a: torch._utils._rebuild_parameter(*a),  # type: ignore[no-untyped-call]
@@ -74,17 +90,26 @@ def load_pickle(path: Path) -> tuple[StyleGAN2, dict[str, Any]]:
     """
     recorded = read_network(path)
     try:
-        given = recorded["state"]["_init_kwargs"]
-        synthesis, mapping = given.get("synthesis_kwargs", {}), given.get("mapping_kwargs", {})
-        arguments = {key: given[key] for key in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")}
-        arguments |= {k: synthesis[k] for k in ("channel_base", "channel_max", "conv_clamp") if k in synthesis}
-        arguments |= {f"mapping_{k}": mapping[k] for k in ("lr_multiplier",) if k in mapping}
-        arguments |= {"mapping_layers": mapping["num_layers"]} if "num_layers" in mapping else {}
+        arguments = _arguments(recorded["state"]["_init_kwargs"])
         weights = state_dict(recorded)
         with torch.device("meta"):
             network = StyleGAN2(**arguments)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not a network of the skip architecture of StyleGAN2 ({reason})") from None
     load_weights(network, weights, path)
     return network, arguments
+
+
+def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``StyleGAN2``, from those of the official ``Generator``."""
+    arguments = {key: given[key] for key in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")}
+    if arguments["img_channels"] != 3:
+        raise ValueError(f"img_channels is {arguments['img_channels']}, only colour images can be drawn")
+    for part, (names, same) in _OPTIONS.items():
+        for key, value in given.get(part, {}).items():
+            if key in names:
+                arguments[names[key]] = value
+            elif key not in same or (same[key] is not _ANY and value != same[key]):
+                raise ValueError(f"{part} has {key} {value!r}")
+    return arguments

@@ -11,7 +11,7 @@ from lcg_lightning.classifier import LatentClassifier
 from lcg_lightning.conditions import Condition
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.checkpoints import peek
+from lcg_lightning.generators.checkpoints import peek, read_checkpoint
 from lcg_lightning.generators.diffae_checkpoint import is_diffae, load_latent_net
 from lcg_lightning.prior import LatentPrior, prior_of_diffae
 from lcg_lightning.records import plain
@@ -87,10 +87,11 @@ def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
 def _load(kind: Any, path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; give the file that `lcg fit` wrote")
+    read_checkpoint(path)
     try:
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
+    except Exception as error:  # another module's checkpoint can fail in any way
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a {kind.__name__} checkpoint ({line}); give the one `lcg fit` wrote") from error
     return module.eval().requires_grad_(False)
 

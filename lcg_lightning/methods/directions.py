@@ -1,5 +1,6 @@
 """Published directions of latent arithmetic: InterFaceGAN's boundaries and DiffAE's linear classifier."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.diffae_checkpoint import load_linear_classifier
+from lcg_lightning.pickles import read_array
 
 CELEBA = tuple(
     """
@@ -44,6 +46,11 @@ def read_directions(source: Path | Mapping[str, Path], store: LatentStore) -> di
         where = {store.schema[name].name: path for name, path in source.items()}
     else:
         classifier = load_linear_classifier(source)
+        if store.mean.shape != classifier.mean.shape or not torch.allclose(store.mean, classifier.mean, rtol=1e-3):
+            warnings.warn(
+                f"{source} whitens latents otherwise than {store.path}; check that both are of one autoencoder",
+                stacklevel=2,
+            )
         unit = torch.nn.functional.normalize(classifier.weight.double(), dim=1) * classifier.std
         found = {name: step for name, step in zip(CELEBA, unit, strict=True) if name in store.schema.names}
         where = dict.fromkeys(found, source)
@@ -57,10 +64,7 @@ def read_directions(source: Path | Mapping[str, Path], store: LatentStore) -> di
 
 
 def _boundary(path: Path) -> Tensor:
-    try:
-        normal = np.load(path, allow_pickle=False).astype(np.float64).reshape(-1)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read as a boundary ({error}); give an .npy file of shape (1, D)") from None
+    normal = read_array(path).reshape(-1)
     length = float(np.linalg.norm(normal))
     if not 0.99 < length < 1.01:
         raise UserError(f"{path}: a vector of length {length:.3g}, no unit normal; divide it by its length")

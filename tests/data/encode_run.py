@@ -46,7 +46,7 @@ def image_numbers(images: Tensor) -> list[int]:
 def annotated(folder: Path) -> AnnotatedImages:
     paths = find_images(folder)
     labels = torch.arange(len(paths)).remainder(2).float()[:, None]
-    return AnnotatedImages(list(paths.values()), list(paths), labels, AttributeSchema((Attribute("Odd"),)))
+    return AnnotatedImages(list(paths), labels, AttributeSchema((Attribute("Odd"),)), paths=list(paths.values()))
 
 
 if __name__ == "__main__":

@@ -113,7 +113,6 @@ def test_config_tells_what_it_was_made_with():
         "measures": [{"name": "Yaw", "kind": "continuous", "classes": [], "low": -90, "high": 90}],
         "partition": None,
         "mapping": None,
-        "size": None,
     }
 
 

@@ -15,7 +15,9 @@ from lcg_lightning.data.images import AnnotatedLatents
 from lcg_lightning.data.store import SPLITS, LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.judges import AttributeJudge, load_attribute_judge
+from lcg_lightning.generators.load import load_generator
 from tests.data.encode_run import SIZE, FakeGenerator, annotated
+from tests.generators.published import stylegan2_pickle
 
 N = 23
 SCHEMA = AttributeSchema((Attribute("Odd"),))
@@ -204,9 +206,36 @@ def test_drawing_refuses_what_cannot_be(tmp_path):
 
 
 def test_published_latents_go_into_a_store_as_they_are(tmp_path):
-    rows = AnnotatedLatents(torch.randn(6, 2, 3), list("abcdef"), torch.zeros(6, 1), SCHEMA, ["train"] * 5 + ["test"])
+    rows = AnnotatedLatents(
+        list("abcdef"), torch.zeros(6, 1), SCHEMA, ["train"] * 5 + ["test"], latents=torch.randn(6, 2, 3)
+    )
     with pytest.warns(UserWarning, match="Odd is always 0"):
         path = store_rows(rows, FakeGenerator(), tmp_path / "store", source={"from": "here"})
     opened = LatentStore.open(path, FakeGenerator())
     assert (opened.sizes, opened.source) == ({"train": 5, "test": 1}, {"from": "here"})
     assert torch.equal(opened.split("test").latents, rows.latents[5:])
+
+
+def test_a_drawing_goes_on_only_with_the_same_settings(tmp_path):
+    class Set(Drawer):
+        @property
+        def settings(self):
+            return {"noise": "random"}
+
+    with pytest.raises(RuntimeError, match="broke"):
+        draw(tmp_path / "store", Drawer(fail_at=2), batch_size=15, shard_batches=1)
+    with pytest.raises(UserError, match="begun with other generator settings"):
+        draw(tmp_path / "store", Set())
+    judge = AttributeJudge(Grey(), BRIGHT, "grey", "f" * 16)
+    fewer = LatentStore.open(sample_and_label(12, judge, Drawer(), tmp_path / "store", accelerator="cpu"))
+    assert sum(fewer.sizes.values()) == 12
+
+
+def test_what_cannot_be_encoded_leaves_nothing_behind(images, tmp_path):
+    stylegan2_pickle(tmp_path / "network.pkl")
+    with pytest.raises(UserError, match="cannot encode images"):
+        encode_here(images, tmp_path / "store", load_generator(tmp_path / "network.pkl"))
+    assert not (tmp_path / "store.partial").exists()
+    with pytest.raises(UserError, match="cannot sample latents"):
+        draw(tmp_path / "store", FakeGenerator())
+    assert not (tmp_path / "store.partial").exists()

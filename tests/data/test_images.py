@@ -216,4 +216,6 @@ def test_sizes_that_do_not_fit(tmp_path):
 def test_splits_are_checked(tmp_path):
     for splits in (["train"], ["train", "dev"]):
         with pytest.raises(UserError, match="splits must name"):
-            AnnotatedImages([tmp_path] * 2, ["a", "b"], torch.zeros(2, 1), AttributeSchema((Attribute("x"),)), splits)
+            AnnotatedImages(
+                ["a", "b"], torch.zeros(2, 1), AttributeSchema((Attribute("x"),)), splits, paths=[tmp_path] * 2
+            )

@@ -121,7 +121,7 @@ def _persistent(module, arguments=None):
     return Recorded({"type": "class", "module_src": "raise SystemExit", "class_name": "Generator", "state": state})
 
 
-def stylegan2_pickle(path, size=8, classes=0, protocol=4, clamp=None):
+def stylegan2_pickle(path, size=8, classes=0, protocol=4, clamp=None, change=None):
     """Writes a network-snapshot.pkl; returns its network."""
     torch.manual_seed(0)
     network = StyleGAN2(8, classes, 16, size, channel_base=64, channel_max=8, conv_clamp=clamp)
@@ -131,7 +131,7 @@ def stylegan2_pickle(path, size=8, classes=0, protocol=4, clamp=None):
     torch.nn.init.normal_(network.mapping.w_avg)
     arguments = {"z_dim": 8, "c_dim": classes, "w_dim": 16, "img_resolution": size, "img_channels": 3}
     synthesis = EasyDict(channel_base=64, channel_max=8, num_fp16_res=0, conv_clamp=clamp)
-    arguments |= {"synthesis_kwargs": synthesis, "mapping_kwargs": {}}
+    arguments |= {"synthesis_kwargs": synthesis, "mapping_kwargs": {}} | (change or {})
     with _modules({"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict}):
         path.write_bytes(pickle.dumps({"G": None, "G_ema": _persistent(network, arguments)}, protocol=protocol))
     return network.eval()

@@ -164,3 +164,21 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"refused to load eval; do not trust"):
         load_generator(path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["hyper_parameters"].pop("net_latent_layers"), "no latent prior of a known size"),
+        (lambda c: c["hyper_parameters"].update(latent_beta_scheduler="cosine"), "no latent prior of a known size"),
+        (lambda c: c["state_dict"].pop("conds_std"), "holds no latent prior"),
+        (lambda c: c["state_dict"].update({"ema_model.latent_net.extra": torch.ones(1)}), "has the unknown extra"),
+        (lambda c: c["state_dict"].update({"ema_model.latent_net.layers.0.linear_emb.weight": torch.ones(1)}), "known"),
+        (lambda c: c.update(state_dict=[1]), "something else than tensors"),
+    ],
+)
+def test_wrong_latent_prior_is_one_line(tmp_path, change, message):
+    path = diffae_checkpoint(tmp_path / "x.ckpt", "latent", change=change)
+    with pytest.raises(UserError, match=message) as error:
+        prior_of_diffae(load_latent_net(path), path)
+    assert "\n" not in str(error.value)

@@ -231,7 +231,8 @@ def test_generator_from_programs(tmp_path):
     assert abs(draw().mean()) < 0.05
     assert abs(draw().std() - 1) < 0.05
     assert torch.equal(draw(), draw())
-    assert generator.train().fingerprint != ExportedGenerator(painter, (4,), (0.0, 255.0)).fingerprint
+    assert generator.train().fingerprint == ExportedGenerator(painter, (4,), (0.0, 255.0)).fingerprint
+    assert generator.fingerprint != ExportedGenerator(painter, (4,), (0.0, 1.0)).fingerprint
     with pytest.raises(UserError, match="cannot sample latents"):
         ExportedGenerator(painter, (4,)).sample_latents(1, torch.Generator())
     with pytest.raises(UserError, match=r"gives \(4,\) for one latent; it must give an image \(3, S, S\)$"):
@@ -239,3 +240,19 @@ def test_generator_from_programs(tmp_path):
     script(nn.Flatten(), tmp_path / "flatten.pt", None)
     with pytest.raises(UserError, match=r"gives \(12,\) for one image, not a latent \(4,\)$"):
         ExportedGenerator(painter, (4,), encoder=load_program(tmp_path / "flatten.pt"))
+
+
+class Toucher(nn.Module):
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def forward(self, x):
+        return x + torch.from_file(self.path, True, 4).sum()
+
+
+def test_a_script_that_touches_files_is_refused(tmp_path):
+    script(Toucher(str(tmp_path / "touched")), tmp_path / "net.pt", None)
+    with pytest.raises(UserError, match=r"refused to load \S*net\.pt: it uses from_file"):
+        load_program(tmp_path / "net.pt")
+    assert not (tmp_path / "touched").exists()

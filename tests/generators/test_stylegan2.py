@@ -10,9 +10,11 @@ import torch.nn.functional as F
 
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.load import convert, load_generator
+from lcg_lightning.generators.programs import load_program
 from lcg_lightning.generators.stylegan2 import StyleGAN2, SynthesisLayer
 from lcg_lightning.generators.stylegan2_pickle import load_pickle
 from tests.generators.published import diffae_checkpoint, stylegan2_pickle
+from tests.generators.test_programs import Tiny, onnx
 
 ACCEPTANCE = Path(__file__).parents[3] / "shared/acceptance/stylegan2_tiny32"
 
@@ -112,9 +114,11 @@ def test_classes_are_asked_for(tmp_path):
     z = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
     expected = network.mapping(z, torch.eye(3)[[2, 2, 2, 2]])
     torch.testing.assert_close(generator.sample_latents(4, torch.Generator().manual_seed(0)), expected)
-    for index in (None, 3):
-        with pytest.raises(UserError, match="the network has classes 0 to 2"):
-            load_generator(path, class_index=index)
+    with pytest.raises(UserError, match="the network has classes 0 to 2"):
+        load_generator(path, class_index=3)
+    with pytest.raises(UserError, match="draws one of 3 classes; give class_index"):
+        load_generator(path).sample_latents(1, torch.Generator())
+    assert load_generator(path).decode(torch.zeros(1, 16)).shape == (1, 3, 8, 8)
     stylegan2_pickle(path)
     with pytest.raises(UserError, match="knows no classes"):
         load_generator(path, class_index=0)
@@ -151,9 +155,9 @@ def test_conversion_keeps_images_and_fingerprint(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"space": "W"}, "space is 'W'; use w or w"),
-        ({"noise": "const "}, "noise is 'const '"),
-        ({"truncation": 0.5}, "unknown option 'truncation', did you mean truncation_psi"),
+        ({"space": "W"}, "space.*Got value: W"),
+        ({"noise": "const "}, "noise.*Got value: const"),
+        ({"truncation": 0.5}, "Option 'truncation' is not accepted.*truncation_psi"),
     ],
 )
 def test_wrong_options_are_one_line(tmp_path, options, message):
@@ -202,3 +206,58 @@ def test_damaged_pickle_is_one_line(tmp_path):
     with pytest.raises(UserError, match="not a readable StyleGAN2 network pickle") as error:
         load_pickle(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"img_channels": 1}, "img_channels is 1"),
+        ({"mapping_kwargs": {"activation": "relu"}}, "mapping_kwargs has activation 'relu'"),
+        ({"synthesis_kwargs": {"architecture": "resnet"}}, "synthesis_kwargs has architecture 'resnet'"),
+        ({"synthesis_kwargs": {"channel_base": 128, "channel_max": 16}}, "has another shape of"),
+        ({"z_dim": None}, "not a network of the skip architecture"),
+    ],
+)
+def test_other_arithmetic_is_refused(tmp_path, change, message):
+    stylegan2_pickle(tmp_path / "network.pkl", change=change)
+    with pytest.raises(UserError, match=message) as error:
+        load_pickle(tmp_path / "network.pkl")
+    assert "\n" not in str(error.value)
+
+
+def test_an_encoder_of_ones_own(tmp_path):
+    stylegan2_pickle(path := tmp_path / "network.pkl", size=8)
+    onnx(Tiny(16).eval(), tmp_path / "encoder.onnx", torch.zeros(2, 3, 4, 4))
+    spec = {"path": str(tmp_path / "encoder.onnx"), "size": 4}
+    generator = load_generator(path, encoder=spec)
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    alone = load_program(tmp_path / "encoder.onnx")
+    torch.testing.assert_close(generator.encode(images), alone(torch.nn.functional.avg_pool2d(images, 2)))
+    plain = load_generator(path)
+    assert generator.fingerprint == plain.fingerprint  # latents of one decode with the other
+    assert generator.settings != plain.settings
+    assert load_generator(path, encoder=spec, space="w+").encode(images).shape == (2, 4, 16)
+    onnx(Tiny(5).eval(), tmp_path / "encoder.onnx", torch.zeros(2, 3, 4, 4))
+    with pytest.raises(UserError, match=r"latents \(16,\) expected, its encoder gives"):
+        load_generator(path, encoder=spec).encode(images)
+
+
+def test_values_of_a_wrong_type_are_one_line(tmp_path):
+    stylegan2_pickle(path := tmp_path / "network.pkl")
+    onnx(Tiny(5).eval(), program := tmp_path / "program.onnx", torch.zeros(2, 3, 4, 4))
+    diffae_checkpoint(checkpoint := tmp_path / "x.ckpt")
+    for wrong in (
+        {"path": str(path), "truncation_psi": "a"},
+        {"path": str(path), "encoder": 5},
+        {"path": 5},
+        {"path": None},
+        {1: 2},
+        {"path": str(program), "latent_shape": 4},
+        {"path": str(program), "latent_shape": [-4]},
+        {"path": str(program), "latent_shape": [3, 4, 4], "output_range": 5},
+        {"path": str(checkpoint), "steps": 20.5},
+        {"path": str(checkpoint), "steps": 0},
+    ):
+        with pytest.raises(UserError) as error:
+            load_generator(wrong)
+        assert "\n" not in str(error.value), wrong
