@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors import safe_open
 
 from lcg_lightning.cli import main
 from lcg_lightning.data.store import LatentStore
@@ -72,7 +73,7 @@ def rows_of(folder):
     return rows
 
 
-def test_ffhq_stylegan2(place):
+def test_ffhq_stylegan2(place, capsys):
     data = place / "data/ffhq-stylegan2"
     data.mkdir()
     network = stylegan2_pickle(data / "ffhq.pkl", size=SIZE)
@@ -92,6 +93,20 @@ def test_ffhq_stylegan2(place):
     torch.testing.assert_close(store.split("train").latents, w[: store.sizes["train"]])
     assert store.split("train").labels[0, 0] == 1 - float(labels[0, 6])
     assert {r["generator"] for r in rows} == {store.fingerprint[:8]}
+    layers += np.random.default_rng(1).normal(size=layers.shape).astype(np.float32)
+    (data / "all_latents.pickle").write_bytes(pickle.dumps({"Latent": layers}))
+    encode = ["encode", "--config=configs/recipes/ffhq-stylegan2/encode.yaml", "--out=runs/plus"]
+    assert main(encode) == 2
+    assert "load the generator with space: w+" in capsys.readouterr().err
+    plus = '--generator={"path": "data/ffhq-stylegan2/ffhq.pkl", "space": "w+"}'
+    assert main([*encode, plus]) == 0
+    for name in ("prior", "classifier"):
+        to = [f"--trainer.callbacks.init_args.dirpath=runs/plus-{name}", "--data.init_args.store=runs/plus"]
+        assert main(["fit", f"--config=configs/recipes/ffhq-stylegan2/{name}.yaml", *to, *SMALL["fit"]]) == 0
+    networks = ["runs/plus", "runs/plus-prior/last.ckpt", "runs/plus-classifier/last.ckpt"]
+    assert main(["sample", "Smiling & Age=0.2", *networks, "runs/samples", "--n=2", "--steps=4", plus]) == 0
+    with safe_open("runs/samples/latents.safetensors", "pt") as file:
+        assert file.get_tensor("latents").shape == (2, network.num_ws, 16)
     again = ["--out=runs/sampled", "--data.init_args.n=40", *SMALL["encode"]]
     assert main(["encode", "--config=configs/recipes/ffhq-stylegan2/encode-sampled.yaml", *again]) == 0
     assert LatentStore.open("runs/sampled").schema == store.schema
@@ -126,6 +141,14 @@ def test_celebahq_diffae(place):
     assert {int(i) for i in train.ids} == {i for i, o in enumerate(origin) if o % 3}
     smiling = CELEBA.index("Smiling")
     assert [int(x) for x in train.labels[:, 0]] == [int(signs[int(i), smiling] > 0) for i in train.ids]
+    networks = ["runs/celebahq-diffae/store", "data/celebahq-diffae/ffhq256_autoenc_latent/last.ckpt"]
+    networks += ["runs/celebahq-diffae/classifier/last.ckpt"]
+    options = ["--generator=configs/recipes/celebahq-diffae/generator.yaml", "--n=2", "--steps=4"]
+    images = ["--images=data/celebahq-diffae/celebahq256.lmdb"]
+    assert main(["edit", '["Smiling", "~Young"]', *networks, "runs/edits", *options, *images]) == 0
+    assert main(["sample", "Smiling | ~Male", *networks, "runs/samples", *options]) == 0
+    with safe_open("runs/edits/latents.safetensors", "pt") as file:
+        assert file.get_tensor("latents").shape == (2, 3, 8)
     record = json.loads((place / "runs/celebahq-diffae/records/lcg-editing/record.json").read_text())
     assert record["config"]["prior"].endswith("ffhq256_autoenc_latent/last.ckpt")
 
