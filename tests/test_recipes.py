@@ -14,7 +14,9 @@ from PIL import Image
 from safetensors import safe_open
 
 from lcg_lightning.cli import main
+from lcg_lightning.data.images import ImageFiles, find_images
 from lcg_lightning.data.store import LatentStore
+from lcg_lightning.generators.diffae import DiffAEGenerator
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.directions import CELEBA
 from tests.conftest import ROOT
@@ -112,7 +114,7 @@ def test_ffhq_stylegan2(place, capsys):
     assert LatentStore.open("runs/sampled").schema == store.schema
 
 
-def test_celebahq_diffae(place):
+def test_celebahq_diffae(place, monkeypatch):
     data = place / "data/celebahq-diffae"
     for kind in ("latent", "cls"):
         (data / f"ffhq256_autoenc_{kind}").mkdir(parents=True)
@@ -132,11 +134,16 @@ def test_celebahq_diffae(place):
     (data / "CelebA-HQ-to-CelebA-mapping.txt").write_text("\n".join(["idx orig_idx orig_file", *lines, ""]))
     parts = [f"{i + 1:06d}.jpg {0 if i % 3 else 2 - i % 2}" for i in range(1000)]
     (data / "list_eval_partition.txt").write_text("\n".join([*parts, ""]))
+    inverted, invert = [], DiffAEGenerator.invert
+    monkeypatch.setattr(DiffAEGenerator, "invert", lambda self, x, z: inverted.append(x) or invert(self, x, z))
     follow("CelebA-HQ, Diffusion Autoencoder (z_sem)")
     rows_of(place / "runs/celebahq-diffae")
     maker = load_generator("configs/recipes/celebahq-diffae/generator.yaml", invert_steps=50)
     store = LatentStore.open("runs/celebahq-diffae/store", maker)
     torch.testing.assert_close(store.mean, maker.statistics[0])
+    found = find_images("data/celebahq-diffae/celebahq256.lmdb")
+    sources = ImageFiles([found[i] for i in store.split("test").ids[:6]], SIZE)
+    torch.testing.assert_close(torch.cat(inverted), torch.stack([sources[i] for i in range(6)]).repeat(3, 1, 1, 1))
     train = store.split("train")
     assert {int(i) for i in train.ids} == {i for i, o in enumerate(origin) if o % 3}
     smiling = CELEBA.index("Smiling")
