@@ -185,7 +185,7 @@ class Evaluation(LightningModule):
             strip = [source, *images]
             words = [["source", *(caption(step[b], schema) for step in steps)] for b in range(len(rows))]
         for b in (index < SHOWN).nonzero()[:, 0].tolist():
-            self.shown.append((int(index[b]), torch.stack([s[b] for s in strip]).cpu(), words[b]))
+            self.shown.append((int(index[b]), figures.shrink(torch.stack([s[b] for s in strip])).cpu(), words[b]))
 
     def _answer(self, rows: Tensor, steps: list[Tensor], index: Tensor) -> list[Tensor]:
         if self.method is None:

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from lcg_lightning.errors import UserError
 from lcg_lightning.records import atomic
@@ -28,8 +29,14 @@ _STYLE: Any = {
     "ytick.color": _INK,
 }
 _TILE = 1.5  # inches
+_PIXELS = 256  # height and width of a picture in it
 _LINE = 0.17  # inches of a caption's line
 _CHARACTERS = 20  # in a caption's line
+
+
+def shrink(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) at most as large as a figure shows them, so that many can be kept until it is drawn."""
+    return F.adaptive_avg_pool2d(images, _PIXELS) if max(images.shape[-2:]) > _PIXELS else images
 
 
 def grid(images: Tensor, captions: Sequence[str], columns: int, path: Path) -> None:

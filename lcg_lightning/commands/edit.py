@@ -76,7 +76,8 @@ def edit(
         count = len(files if files is not None else rows)  # type: ignore[arg-type]
         if not count:
             raise UserError(f"{store}: nothing to edit there")
-        results, pictures = [], []
+        results: list[torch.Tensor] = []
+        pictures: list[list[torch.Tensor]] = [[] for _ in range(len(trees) + 1)]
         for i in track(range(0, count, batch_size), description="Editing"):
             index = torch.arange(i, min(i + batch_size, count))
             if files is None:
@@ -90,10 +91,12 @@ def edit(
             z = whiten(w, latents_store.mean, latents_store.std)
             states = [w, *(unwhiten(e, latents_store.mean, latents_store.std) for e in method.edit(z, trees))]
             results.append(torch.stack([s.cpu() for s in states], 1))
-            pictures.append(torch.stack([decoder.decode(s, noise).cpu() for s in states], 1))
-            for k in range(len(states)):
-                write_images(part, pictures[-1][:, k], i, f"-{k}")
+            for k, state in enumerate(states):
+                drawn = decoder.decode(state, noise).cpu()
+                write_images(part, drawn, i, f"-{k}")
+                pictures[k].append(figures.shrink(drawn[: max(0, SHOWN - i)]))
         texts = [to_text(tree, latents_store.schema) for tree in trees]
         write_latents(part, torch.cat(results), conditions="; ".join(texts))
-        figures.strips([(p, ["source", *texts]) for p in torch.cat(pictures)[:SHOWN]], part / "strips.png")
+        strips = torch.stack([torch.cat(column) for column in pictures], 1)
+        figures.strips([(strip, ["source", *texts]) for strip in strips], part / "strips.png")
     return out

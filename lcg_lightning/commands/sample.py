@@ -75,9 +75,10 @@ def sample(
             with torch.inference_mode():
                 w = unwhiten(method.generate(tree, noise), latents_store.mean, latents_store.std)
                 latents.append(w.cpu())
-                images.append(decoder.decode(w, decoder.noise_of(seed, index, w)).cpu())
-            write_images(part, images[-1], int(index[0]))
+                drawn = decoder.decode(w, decoder.noise_of(seed, index, w)).cpu()
+            write_images(part, drawn, int(index[0]))
+            images.append(figures.shrink(drawn[: max(0, SHOWN - int(index[0]))]))
         write_latents(part, torch.cat(latents), condition=to_text(tree, latents_store.schema))
-        shown = torch.cat(images)[:SHOWN]
+        shown = torch.cat(images)
         figures.grid(shown, [""] * len(shown), 8, part / "grid.png")
     return out

@@ -12,6 +12,8 @@ from lcg_lightning.noise import sample_noise
 
 IMAGE_NOISE = 1 << 32
 """The draw of a sample's noise that its image starts from; those of its latent count from 0."""
+CPU_PIXELS = 32 * 64 * 64
+"""Image pixels that a processor works on at a time: their feature maps stay in its cache, and in its memory."""
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -108,6 +110,10 @@ class Generator(nn.Module, metaclass=_Frozen):
     def fingerprint(self) -> str:
         """:func:`fingerprint` of the weights, taken when first asked for: load the weights before."""
         return fingerprint(self)
+
+    def at_once(self, like: Tensor) -> int:
+        """Rows to compute at a time, on the device of ``like``: all of a batch, but on a processor."""
+        return max(1, CPU_PIXELS // self.image_size**2) if like.device.type == "cpu" else max(1, len(like))
 
     def noise_of(self, seed: int, index: Tensor, like: Tensor) -> Tensor | None:
         """The noise (B, *noise_shape) that belongs to samples of a run, on the device of ``like``.

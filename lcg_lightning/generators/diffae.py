@@ -5,6 +5,7 @@ Written from Preechakul et al. 2022 (arXiv 2111.15640), whose decoder is the U-N
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -272,22 +273,25 @@ class DiffAEGenerator(Generator):
 
     def encode(self, images: Tensor) -> Tensor:
         """z_sem (B, latent_dim) of images (B, 3, S, S) in [-1, 1]."""
-        z: Tensor = self.network.encoder(images)
-        return z
+        return torch.cat([self.network.encoder(part) for part in torch.split(images, self.at_once(images))])
 
     def decode(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (B, 3, S, S) in [-1, 1] of z_sem (B, latent_dim) and x_T (B, 3, S, S)."""
-        x = self.noise_or_default(latents, noise)
-        for (t, a), (_, target) in zip(self.decoding[::-1], [*self.decoding[-2::-1], (0, 1.0)], strict=True):
-            x = self._step(x, t, a, target, latents)
-        return x.clamp(-1.0, 1.0)
+        levels = [*self.decoding[::-1], (0, 1.0)]
+        return self._follow(levels, self.noise_or_default(latents, noise), latents).clamp(-1.0, 1.0)
 
     def invert(self, images: Tensor, latents: Tensor) -> Tensor:
         """x_T (B, 3, S, S) from which these latents decode to these images."""
-        x = images
-        for (t, a), (_, target) in zip(self.inverting, [*self.inverting[1:], (0, 0.0)], strict=True):
-            x = self._step(x, t, a, target, latents)
-        return x
+        return self._follow([*self.inverting, (0, 0.0)], images, latents)
+
+    def _follow(self, levels: list[tuple[int, float]], start: Tensor, latents: Tensor) -> Tensor:
+        """DDIM through noise levels (time, alpha_bar), from the first to the last."""
+        ends, at_once = [], self.at_once(start)
+        for x, z in zip(torch.split(start, at_once), torch.split(latents, at_once), strict=True):
+            for (t, alpha_bar), (_, target) in pairwise(levels):
+                x = self._step(x, t, alpha_bar, target, z)
+            ends.append(x)
+        return torch.cat(ends)
 
     def _step(self, x: Tensor, t: int, alpha_bar: float, target: float, z: Tensor) -> Tensor:
         """DDIM from one noise level to another."""

@@ -11,9 +11,6 @@ from lcg_lightning.generators.base import Generator, fingerprint
 from lcg_lightning.generators.preprocess import PreparedNetwork
 from lcg_lightning.generators.stylegan2 import StyleGAN2
 
-CPU_PIXELS = 32 * 64 * 64
-"""Image pixels that a processor draws at a time: their feature maps stay in its cache."""
-
 
 class StyleGAN2Generator(Generator):
     """A StyleGAN2 (arXiv 1912.04958) over W or W+, with an encoder where there is one.
@@ -77,10 +74,8 @@ class StyleGAN2Generator(Generator):
 
     def decode(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] of latents (B, *latent_shape)."""
-        on_cpu = latents.device.type == "cpu"
-        at_once = max(1, CPU_PIXELS // self.image_size**2 if on_cpu else len(latents))
-        parts = []
         drawn = self.noise_or_default(latents, noise) if self.noise == "random" else latents
+        at_once, parts = self.at_once(latents), []
         for w, pixels in zip(torch.split(latents, at_once), torch.split(drawn, at_once), strict=True):
             parts.append(self.network.draw(w, pixels if self.noise == "random" else self.noise))
         return torch.cat(parts).clamp(-1.0, 1.0)
