@@ -23,7 +23,7 @@ from lcg_lightning.generators.judges import (
     load_identity_network,
     refuse_size,
 )
-from lcg_lightning.generators.load import load_generator
+from lcg_lightning.generators.load import in_zoo, load_generator
 from lcg_lightning.logs import log_picture, log_table
 from lcg_lightning.methods.base import Method
 from lcg_lightning.metrics import AttributeAccuracy, Estimate, FrechetDistance, IdentityCosine, UntouchedDrift
@@ -56,8 +56,9 @@ class Evaluation(LightningModule):
         n: samples; by default one for each row of the test split.
         seed: of the samples' noise.
         generator: zoo name, generator file, YAML file with its path and options, or the content of one.
-        judge: attribute network: zoo name, YAML file, or its content (configs/judges); null measures no accuracy.
-        identity: identity network, likewise; null measures no identity.
+        judge: attribute network: zoo name, YAML file, or its content (configs/judges). By default the zoo's for a
+            generator of the zoo, and none for any other: then no accuracy is measured.
+        identity: identity network, likewise; without one no identity is measured.
         truncation_psi: answers and sources are drawn to the store's mean before decoding, mean + psi (w - mean); the
             data that the Fréchet distance compares with is not.
         images: folder or LMDB that holds the image files of the test split.
@@ -75,8 +76,8 @@ class Evaluation(LightningModule):
         n: int | None = None,
         seed: int = 0,
         generator: str | dict[str, Any] = "synthfaces",
-        judge: str | dict[str, Any] | None = "synthfaces",
-        identity: str | dict[str, Any] | None = "synthfaces",
+        judge: str | dict[str, Any] | None = None,
+        identity: str | dict[str, Any] | None = None,
         truncation_psi: float = 1.0,
         images: Path | None = None,
         resize: bool = False,
@@ -85,6 +86,8 @@ class Evaluation(LightningModule):
         label: str | None = None,
     ) -> None:
         super().__init__()
+        if in_zoo(generator):
+            judge, identity = judge or generator, identity or generator
         if judge is None and not (task.matches_data or (task.edits and identity)):
             raise UserError(f"evaluation: without a judge nothing can be measured on the task {task.name}; name one")
         if inception is not None and not (features == "inception" and task.matches_data):

@@ -164,7 +164,14 @@ def test_parsers_mistakes_are_one_line(capsys, tmp_path):
     for arguments, message in {
         ("encode", "--data=Foo", "--out=x"): "Foo",
         ("encode", "--data=DataSource", f"--out={tmp_path / 'x'}"): "DataSource is no data set",
-        ("encode", "--data=Sampled", "--data.n=3", f"--out={tmp_path / 'x'}", "--devices=0"): "devices is 0",
+        (
+            "encode",
+            "--data=Sampled",
+            "--data.n=3",
+            "--data.attributes=synthfaces",
+            f"--out={tmp_path / 'x'}",
+            "--devices=0",
+        ): "devices is 0",
         ("sample", "Hat"): "required: store, prior",
         ("test", "--config=nowhere.yaml"): "nowhere.yaml",
         ("test", "--model=Foo"): "Foo",

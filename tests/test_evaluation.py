@@ -8,7 +8,11 @@ import pytest
 
 from lcg_lightning import records
 from lcg_lightning.cli import main, run
+from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation import Evaluation
+from lcg_lightning.tasks import Conditional, Editing
 from tests.conftest import ROOT
+from tests.generators.published import stylegan2_pickle
 
 
 def launch(arguments):
@@ -101,7 +105,6 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
         ),
         ({"model.init_args.images": ROOT / "docs"}, "no image for"),
         ({"model.init_args.inception": "weights.pth"}, "inception weights.pth is not used"),
-        ({"model.init_args.identity": "null"}, "no identity network to take features from"),
         ({"model.init_args.judge": "nobody"}, "the zoo has no network 'nobody-attributes'"),
     ],
 )
@@ -134,3 +137,13 @@ def test_wandb_keeps_the_table_and_the_picture_offline(evaluate, tmp_path, monke
     assert list(media.glob("images/samples*.png"))
     (table,) = media.glob("table/record*.json")
     assert "acc_joint" in table.read_text()
+
+
+def test_networks_of_the_zoo_judge_the_zoo_alone(tmp_path):
+    stylegan2_pickle(path := tmp_path / "network.pkl", size=64)
+    with pytest.raises(UserError, match="without a judge nothing can be measured on the task editing"):
+        Evaluation(Editing(["Smiling"]), generator=str(path))
+    with pytest.raises(UserError, match="no identity network to take features from; set features: inception"):
+        Evaluation(Conditional(1), generator=str(path))
+    named = Evaluation(Conditional(1))
+    assert (named.judge.name, named.identity.name) == ("synthfaces-attributes", "synthfaces-identity")

@@ -23,7 +23,7 @@ class Sampled(DataSource):
     def __init__(
         self,
         n: int,
-        attributes: str | dict[str, Any] = "synthfaces",
+        attributes: str | dict[str, Any],
         keep: list[str] | None = None,
         seed: int = 0,
     ) -> None:

@@ -54,6 +54,11 @@ def load_generator(source: Spec = "synthfaces", **options: Any) -> Generator:
     return build(path, {**given, **options})
 
 
+def in_zoo(source: Spec) -> bool:
+    """Whether this is the name of a generator of the zoo."""
+    return isinstance(source, str) and not Path(source).is_file() and _zoo_file(source).is_file()
+
+
 def find(source: Spec) -> tuple[Path, dict[str, Any]]:
     """The file of a generator, and the options given with it.
 
@@ -66,13 +71,16 @@ def find(source: Spec) -> tuple[Path, dict[str, Any]]:
     if not isinstance(name, str | Path):
         raise UserError(f"{where}: path is {name!r}; give the generator's file or zoo name")
     path = Path(name)
-    zoo = WEIGHTS / f"{path}{_SUFFIX}.safetensors"
-    if not path.is_file() and zoo.is_file():
-        path = zoo
+    if in_zoo(str(path)):
+        path = _zoo_file(str(path))
     if not path.is_file():
         known = ", ".join(sorted(p.stem.removesuffix(_SUFFIX) for p in WEIGHTS.glob(f"*{_SUFFIX}.safetensors")))
         raise UserError(f"{path}: no such file, and the zoo has no generator of that name (it has: {known})")
     return path, options
+
+
+def _zoo_file(name: str) -> Path:
+    return WEIGHTS / f"{name}{_SUFFIX}.safetensors"
 
 
 def kind_of(path: Path) -> Kind:
