@@ -178,16 +178,16 @@ def _options(kind: type[Generator], own: set[str], given: dict[str, Any], path: 
         given: what the user wrote.
         path: of the generator's file, for messages.
     """
+    names = [name for name in inspect.signature(vars(kind)["__init__"]).parameters if name not in own | {"self"}]
     rest = dict(given)
-    encoder = rest.pop("encoder", None)
+    encoder = rest.pop("encoder", None) if "encoder" in names else None
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, skip=own | {"encoder"})
     try:
         checked: dict[str, Any] = parser.parse_object(rest).as_dict()
     except (ArgumentError, TypeError) as error:
-        known = ", ".join(name for name in inspect.signature(vars(kind)["__init__"]).parameters if name not in own)
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: {reason} (options: {known.removeprefix('self, ')})") from None
+        raise UserError(f"{path}: {reason} (options: {', '.join(names)})") from None
     return checked if encoder is None else checked | {"encoder": load_image_program(encoder)}
 
 

@@ -257,6 +257,7 @@ def test_values_of_a_wrong_type_are_one_line(tmp_path):
         {"path": str(program), "latent_shape": [3, 4, 4], "output_range": 5},
         {"path": str(checkpoint), "steps": 20.5},
         {"path": str(checkpoint), "steps": 0},
+        {"path": str(checkpoint), "encoder": {"path": str(program), "size": 4}},
     ):
         with pytest.raises(UserError) as error:
             load_generator(wrong)
