@@ -9,6 +9,12 @@ from torch import Tensor
 from lcg_lightning.errors import UserError
 
 
+def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that whole numbers, 0 or more, set alone; other numbers give an independent stream."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state[0]) >> 1)
+
+
 def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, ...], draw: int = 0) -> Tensor:
     """Standard normal noise, one independent stream for each (seed, index, draw).
 

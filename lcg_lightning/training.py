@@ -5,13 +5,12 @@ import math
 from typing import Any, Literal, cast
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.diffusion import make_schedule, q_sample
-from lcg_lightning.noise import sample_noise
+from lcg_lightning.noise import generator_of, sample_noise
 
 ScheduleName = Literal["linear", "cosine", "constant"]
 
@@ -78,9 +77,7 @@ class NoisedLatentModule(L.LightningModule):
 
     def noise_for_training(self, z0: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Times (B,) int64, spread evenly over 0 .. T-1 from a random start, and noise of z0's shape."""
-        key = (self.seed, self.current_epoch, batch_idx, self.global_rank)
-        state = np.random.SeedSequence(key).generate_state(1, np.uint64)
-        generator = torch.Generator(z0.device).manual_seed(int(state[0]) >> 1)
+        generator = generator_of(self.seed, self.current_epoch, batch_idx, self.global_rank, device=z0.device)
         start = torch.rand((), generator=generator, device=z0.device, dtype=torch.float64)
         spread = torch.arange(len(z0), device=z0.device, dtype=torch.float64) / len(z0)
         t = ((start + spread) % 1 * len(self.levels)).long()

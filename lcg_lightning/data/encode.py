@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from lcg_lightning.data.store import SPLITS, Split, hash_splits, refuse_occupied
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Generator
 from lcg_lightning.generators.judges import AttributeJudge, refuse_size
+from lcg_lightning.noise import generator_of
 
 
 class Loop(TypedDict, total=False):
@@ -80,9 +80,7 @@ def encode(
         latents, _ = shards.merge()
         found = AnnotatedLatents(images.ids, images.labels, images.schema, images.splits, latents=latents)
         store(found, generator, out, source=source)
-        shutil.rmtree(shards.folder)
-    trainer.strategy.barrier()
-    return out
+    return _finish(trainer, shards, out)
 
 
 def sample_and_label(
@@ -123,9 +121,7 @@ def sample_and_label(
     if trainer.is_global_zero:
         latents, labels = shards.merge()
         store(AnnotatedLatents(ids, labels, judge.schema, latents=latents), generator, out, source=source)
-        shutil.rmtree(shards.folder)
-    trainer.strategy.barrier()
-    return out
+    return _finish(trainer, shards, out)
 
 
 def store(
@@ -163,10 +159,7 @@ class _Drawing(nn.Module):
         self.generator, self.judge, self.seed = generator, judge, seed
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        draws = []
-        for row in rows.tolist():
-            key = int(np.random.SeedSequence((self.seed, row)).generate_state(1, np.uint64)[0])
-            draws.append(self.generator.sample_latents(1, torch.Generator().manual_seed(key >> 1)))
+        draws = [self.generator.sample_latents(1, generator_of(self.seed, row)) for row in rows.tolist()]
         latents = torch.cat(draws).to(rows.device)
         noise = self.generator.noise_of(self.seed, rows, latents)
         outputs = self.judge(self.generator.decode(latents, noise))
@@ -226,6 +219,14 @@ def _work(
         except UserError as error:  # a worker process wraps it in its traceback
             raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from None
     return trainer
+
+
+def _finish(trainer: Trainer, shards: Shards, out: Path) -> Path:
+    """Removes the shards of a store that is written, and waits until all processes can read it."""
+    if trainer.is_global_zero:
+        shutil.rmtree(shards.folder)
+    trainer.strategy.barrier()
+    return out
 
 
 def _owner(generator: Generator) -> dict[str, str]:

@@ -30,8 +30,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         if zipfile.is_zipfile(path) and (bad := zipfile.ZipFile(path).testzip()):
             raise ValueError(f"checksum of {bad}")
-        with torch.serialization.safe_globals([(_Record, name) for name in _RECORDS]):
-            data = torch.load(path, map_location="cpu", weights_only=True)
+        data = _load(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}); give a checkpoint file") from None
     except Exception as error:  # a damaged archive can fail in any way
@@ -48,11 +47,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def peek(path: Path) -> dict[str, Any]:
     """The same without reading the tensors or checking the file; empty if it cannot be read."""
     try:
-        with torch.serialization.safe_globals([(_Record, name) for name in _RECORDS]):
-            data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        data = _load(path, mmap=True)
     except Exception:  # whoever reads it in earnest says what is wrong
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def _load(path: Path, mmap: bool = False) -> Any:
+    with torch.serialization.safe_globals([(_Record, name) for name in _RECORDS]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lcg_lightning.diffusion import make_schedule
+from lcg_lightning.diffusion import eps_to_x0, make_schedule, q_sample, x0_to_eps
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Generator
 from lcg_lightning.networks import time_features
@@ -296,10 +296,8 @@ class DiffAEGenerator(Generator):
     def _step(self, x: Tensor, t: int, alpha_bar: float, target: float, z: Tensor) -> Tensor:
         """DDIM from one noise level to another."""
         eps = self.network(x, torch.full((len(x),), t, device=x.device), z)
-        signal, sigma = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
-        x0 = ((x - sigma * eps) / signal).clamp(-1.0, 1.0)
-        out: Tensor = target**0.5 * x0 + (1 - target) ** 0.5 * (x - signal * x0) / sigma
-        return out
+        x0 = eps_to_x0(x, eps, alpha_bar).clamp(-1.0, 1.0)
+        return q_sample(x0, target, x0_to_eps(x, x0, alpha_bar))
 
 
 def _grid(alpha_bar: Tensor, steps: int) -> list[tuple[int, float]]:
