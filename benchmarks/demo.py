@@ -13,10 +13,10 @@ from rich.console import Console
 from lcg_lightning.cli import run
 from lcg_lightning.commands.encode import encode
 from lcg_lightning.commands.render import render
-from lcg_lightning.data.celebahq import CelebAHQ
+from lcg_lightning.data.sources.celebahq import CelebAHQ
 from lcg_lightning.data.store import refuse_occupied
-from lcg_lightning.data.synthfaces import SCHEMA
-from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
+from lcg_lightning.evaluation.leaderboard import print_leaderboard, write_leaderboard
+from lcg_lightning.synthfaces.faces import SCHEMA
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASKS = Path(__file__).resolve().parent / "tasks"

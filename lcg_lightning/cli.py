@@ -11,12 +11,6 @@ import jsonargparse
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-import lcg_lightning.classifier
-import lcg_lightning.data.datamodule
-import lcg_lightning.evaluation
-import lcg_lightning.generators.zoo_training
-import lcg_lightning.methods.arithmetic
-import lcg_lightning.prior  # noqa: F401 - imported classes can be named bare in YAML
 from lcg_lightning.commands import edit, encode, export_zoo, generator, leaderboard, render, sample
 from lcg_lightning.errors import UserError
 

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from lcg_lightning.generators.diffae import DiffAE, DiffAEGenerator
-from lcg_lightning.generators.stylegan2 import StyleGAN2
-from lcg_lightning.generators.stylegan2_generator import StyleGAN2Generator
-from lcg_lightning.networks import LatentMLP
+from lcg_lightning.generators.diffae import DiffAEGenerator
+from lcg_lightning.generators.stylegan2 import StyleGAN2Generator
+from lcg_lightning.networks.diffae import DiffAE
+from lcg_lightning.networks.latent import LatentMLP
+from lcg_lightning.networks.stylegan2 import StyleGAN2
 
 STEPS = 2
 """DDIM steps that are timed; a step of decoding and one of inverting cost the same."""

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import And, Literal, log_prob
-from lcg_lightning.diffusion import make_schedule, uniform_grid
-from lcg_lightning.guidance import guide
-from lcg_lightning.networks import LatentClassifierNet, LatentMLP
+from lcg_lightning.diffusion.grids import uniform_grid
+from lcg_lightning.diffusion.guidance import guide
+from lcg_lightning.diffusion.schedule import make_schedule
+from lcg_lightning.networks.latent import LatentClassifierNet, LatentMLP
 
 
 def bare_products(net: LatentMLP, passes: int, batch: int) -> Callable[[], None]:

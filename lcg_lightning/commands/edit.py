@@ -6,12 +6,12 @@ from typing import Any, Literal
 import torch
 from rich.progress import track
 
-from lcg_lightning import figures
 from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.images import ImageFiles, find_images
 from lcg_lightning.data.store import LatentStore, unwhiten, whiten
 from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation import figures
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.lcg import LatentClassifierGuidance
 

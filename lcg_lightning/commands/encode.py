@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from lcg_lightning.data import celebahq, sampled, styleflow, tables  # noqa: F401 - named in YAML
 from lcg_lightning.data import encode as encoding
 from lcg_lightning.data.images import DataSource, ImageData, LatentData
-from lcg_lightning.data.sampled import Sampled
+from lcg_lightning.data.sources import celebahq, generated, styleflow, tables  # noqa: F401 - named in YAML
+from lcg_lightning.data.sources.generated import Sampled
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.load import load_generator
 

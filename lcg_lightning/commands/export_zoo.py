@@ -9,7 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lcg_lightning.data.synthfaces import (
+from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.metrics.accuracy import attribute_scores
+from lcg_lightning.files import atomic
+from lcg_lightning.formats import tensors
+from lcg_lightning.generators.load import load_generator
+from lcg_lightning.generators.stylegan2 import StyleGAN2Generator
+from lcg_lightning.judges.load import load_attribute_judge, load_identity_network
+from lcg_lightning.recipes.zoo import (
+    AttributeRecipe,
+    GeneratorRecipe,
+    IdentityRecipe,
+    verification_accuracy,
+)
+from lcg_lightning.synthfaces.faces import (
     SCHEMA,
     Faces,
     faces_from_z,
@@ -17,19 +30,7 @@ from lcg_lightning.data.synthfaces import (
     render,
     sample_z,
 )
-from lcg_lightning.errors import UserError
-from lcg_lightning.generators import tensors, zoo
-from lcg_lightning.generators.judges import load_attribute_judge, load_identity_network
-from lcg_lightning.generators.load import load_generator
-from lcg_lightning.generators.stylegan2_generator import StyleGAN2Generator
-from lcg_lightning.generators.zoo_training import (
-    AttributeRecipe,
-    GeneratorRecipe,
-    IdentityRecipe,
-    verification_accuracy,
-)
-from lcg_lightning.metrics.accuracy import attribute_scores
-from lcg_lightning.records import atomic
+from lcg_lightning.zoo import shelf
 
 HELD_OUT_SEED = 2**50
 NAME = "synthfaces"
@@ -71,7 +72,7 @@ def export_zoo(
 
 
 def _save(part: str, networks: dict[str, nn.Module], config: dict[str, Any]) -> None:
-    tensors.save(zoo.WEIGHTS / f"{NAME}-{part}.safetensors", networks, config, half=True)
+    tensors.save(shelf.WEIGHTS / f"{NAME}-{part}.safetensors", networks, config, half=True)
 
 
 def _cards(n: int) -> None:
@@ -133,7 +134,7 @@ def _batched(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 100) -
 
 def _card(part: str, recipe: type, n: int, figures: dict[str, float]) -> None:
     name = f"{NAME}-{part}"
-    parameters = sum(v.numel() for v in zoo.read(name)[0].values())
+    parameters = sum(v.numel() for v in shelf.read(name)[0].values())
     lines = [
         f"# {name}",
         "",
@@ -148,7 +149,7 @@ def _card(part: str, recipe: type, n: int, figures: dict[str, float]) -> None:
         "|---|---|",
         *(f"| {key} | {value:.4g} |" for key, value in figures.items()),
     ]
-    with atomic(zoo.WEIGHTS / f"{name}.md") as temporary:
+    with atomic(shelf.WEIGHTS / f"{name}.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
-    with atomic(zoo.WEIGHTS / f"{name}.json") as temporary:
+    with atomic(shelf.WEIGHTS / f"{name}.json") as temporary:
         temporary.write_text(json.dumps({"n": n, "figures": figures}, indent=2) + "\n")

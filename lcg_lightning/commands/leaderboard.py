@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lcg_lightning.leaderboard import print_leaderboard, write_leaderboard
+from lcg_lightning.evaluation.leaderboard import print_leaderboard, write_leaderboard
 
 
 def leaderboard(folder: Path) -> None:

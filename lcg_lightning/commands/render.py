@@ -6,10 +6,10 @@ import torch
 from rich.progress import track
 
 from lcg_lightning.commands.output import folder, write_images
-from lcg_lightning.data.celebahq import write_attributes, write_measures, write_splits
-from lcg_lightning.data.synthfaces import SCHEMA, faces_from_z, held_out, sample_z
-from lcg_lightning.data.synthfaces import render as draw
+from lcg_lightning.data.sources.celebahq import write_attributes, write_measures, write_splits
 from lcg_lightning.errors import UserError
+from lcg_lightning.synthfaces.faces import SCHEMA, faces_from_z, held_out, sample_z
+from lcg_lightning.synthfaces.faces import render as draw
 
 CHUNK = 256
 

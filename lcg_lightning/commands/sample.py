@@ -7,14 +7,14 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from lcg_lightning import figures
 from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore, unwhiten
+from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation import figures
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.lcg import LatentClassifierGuidance, SamplerName
-from lcg_lightning.noise import sample_noise
 
 SHOWN = 32
 

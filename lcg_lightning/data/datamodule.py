@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from lcg_lightning.data.sampler import UnpaddedSampler
+from lcg_lightning.data.distributed import UnpaddedSampler
 from lcg_lightning.data.store import LatentStore, whiten
 from lcg_lightning.errors import UserError
 

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.data.store import SPLITS, check_labels
 from lcg_lightning.errors import UserError
-from lcg_lightning.records import plain
+from lcg_lightning.files import plain
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 

@@ -1,37 +1,19 @@
 """The contract every generator keeps: a frozen module that maps latents to images."""
 
-import hashlib
 from functools import cached_property
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.errors import UserError
-from lcg_lightning.noise import sample_noise
+from lcg_lightning.formats.fingerprint import fingerprint
 
 IMAGE_NOISE = 1 << 32
 """The draw of a sample's noise that its image starts from; those of its latent count from 0."""
 CPU_PIXELS = 32 * 64 * 64
 """Image pixels that a processor works on at a time: their feature maps stay in its cache, and in its memory."""
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Short hash of a network's weights: 16 hexadecimal digits of a sha256.
-
-    It covers the names, types, shapes and bytes of the state dict, so it does not depend on the device, and
-    two networks share it only if every weight is the same.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def combine(*parts: object) -> str:
-    """One fingerprint of several, and of plain values that outputs depend on."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 class _Frozen(type):

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.base import Generator, combine
-from lcg_lightning.generators.preprocess import PreparedNetwork
-from lcg_lightning.generators.programs import Program
+from lcg_lightning.formats.fingerprint import combine
+from lcg_lightning.formats.preprocess import PreparedNetwork
+from lcg_lightning.formats.programs import Program
+from lcg_lightning.generators.base import Generator
 
 
 class ExportedGenerator(Generator):

@@ -11,20 +11,21 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators import tensors
+from lcg_lightning.formats import tensors
+from lcg_lightning.formats.checkpoints import load_weights
+from lcg_lightning.formats.diffae_checkpoint import load_autoencoder
+from lcg_lightning.formats.preprocess import load_image_program
+from lcg_lightning.formats.programs import load_program, program_kind
+from lcg_lightning.formats.specs import Spec, read_spec
+from lcg_lightning.formats.stylegan2_pickle import load_pickle
 from lcg_lightning.generators.base import Generator
-from lcg_lightning.generators.checkpoints import load_weights
-from lcg_lightning.generators.convnet import ConvNet
-from lcg_lightning.generators.diffae import DiffAE, DiffAEGenerator
-from lcg_lightning.generators.diffae_checkpoint import load_autoencoder
+from lcg_lightning.generators.diffae import DiffAEGenerator
 from lcg_lightning.generators.exported import ExportedGenerator
-from lcg_lightning.generators.preprocess import load_image_program
-from lcg_lightning.generators.programs import load_program, program_kind
-from lcg_lightning.generators.specs import Spec, read_spec
-from lcg_lightning.generators.stylegan2 import StyleGAN2
-from lcg_lightning.generators.stylegan2_generator import StyleGAN2Generator
-from lcg_lightning.generators.stylegan2_pickle import load_pickle
-from lcg_lightning.generators.zoo import WEIGHTS
+from lcg_lightning.generators.stylegan2 import StyleGAN2Generator
+from lcg_lightning.networks.convnet import ConvNet
+from lcg_lightning.networks.diffae import DiffAE
+from lcg_lightning.networks.stylegan2 import StyleGAN2
+from lcg_lightning.zoo.shelf import WEIGHTS
 
 Kind = Literal["StyleGAN2 pickle", "torch checkpoint", "safetensors", "program"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.diffae_checkpoint import load_linear_classifier
-from lcg_lightning.pickles import read_array
+from lcg_lightning.formats.diffae_checkpoint import load_linear_classifier
+from lcg_lightning.formats.pickles import read_array
 
 CELEBA = tuple(
     """

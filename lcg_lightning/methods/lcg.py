@@ -8,11 +8,13 @@ from torch import Tensor
 
 from lcg_lightning.conditions import And, Condition
 from lcg_lightning.data.store import LatentStore
-from lcg_lightning.diffusion import EpsModel, Grid, logsnr_grid
+from lcg_lightning.diffusion.grids import Grid, logsnr_grid
+from lcg_lightning.diffusion.guidance import Source, guide
+from lcg_lightning.diffusion.samplers import SAMPLERS, ddim, evaluations, invert
+from lcg_lightning.diffusion.schedule import EpsModel
 from lcg_lightning.errors import UserError
-from lcg_lightning.guidance import Source, guide
-from lcg_lightning.methods.base import Method, Noise, load_classifier, load_prior
-from lcg_lightning.samplers import SAMPLERS, ddim, evaluations, invert
+from lcg_lightning.methods.base import Method, Noise
+from lcg_lightning.models.load import load_classifier, load_prior
 
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "heun"]
 
@@ -54,9 +56,9 @@ class Unguided(Method):
 class LatentClassifierGuidance(Method):
     """LCG (arXiv 2304.12536): the prior's score plus the gradient of one log-probability.
 
-    An edit adds the source term of :class:`~lcg_lightning.guidance.Source` in its observation form, and starts from
-    the noise that leads back to the source: DDIM is inverted under prior and source, then run again with the
-    condition. So an edit that asks for nothing changes nothing, and what moves is moved by the condition. (From a
+    An edit adds the source term of :class:`~lcg_lightning.diffusion.guidance.Source` in its observation form, and
+    starts from the noise that leads back to the source: DDIM is inverted under prior and source, then run again with
+    the condition. So an edit that asks for nothing changes nothing, and what moves is moved by the condition. (From a
     drawn or a zero start, the same target drags every latent towards the mean of the prior.) Conditions met once
     stay in the tree.
 

@@ -9,7 +9,7 @@ import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.data.datamodule import LatentDataModule
-from lcg_lightning.data.sampler import UnpaddedSampler
+from lcg_lightning.data.distributed import UnpaddedSampler
 from lcg_lightning.data.store import Split, write_store
 from lcg_lightning.errors import UserError
 from tests.data.fit_run import Notes, trainer

@@ -14,8 +14,8 @@ from lcg_lightning.data.encode import store as store_rows
 from lcg_lightning.data.images import AnnotatedLatents
 from lcg_lightning.data.store import SPLITS, LatentStore
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.judges import AttributeJudge, load_attribute_judge
 from lcg_lightning.generators.load import load_generator
+from lcg_lightning.judges.load import AttributeJudge, load_attribute_judge
 from tests.data.encode_run import SIZE, FakeGenerator, annotated
 from tests.generators.published import stylegan2_pickle
 

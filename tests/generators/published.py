@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from lcg_lightning.generators.diffae import DiffAE
-from lcg_lightning.generators.stylegan2 import StyleGAN2
-from lcg_lightning.networks import LatentMLP
+from lcg_lightning.networks.diffae import DiffAE
+from lcg_lightning.networks.latent import LatentMLP
+from lcg_lightning.networks.stylegan2 import StyleGAN2
 
 SIZE, WIDTH = 16, 8
 HYPER_PARAMETERS = {

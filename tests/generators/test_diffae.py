@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from lcg_lightning.diffusion import Grid
+from lcg_lightning.diffusion.grids import Grid
+from lcg_lightning.diffusion.samplers import ddim
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.diffae import DiffAE
-from lcg_lightning.generators.diffae_checkpoint import load_latent_net, load_linear_classifier, rename_latent_net
+from lcg_lightning.formats.diffae_checkpoint import load_latent_net, load_linear_classifier, rename_latent_net
 from lcg_lightning.generators.load import load_generator
-from lcg_lightning.networks import LatentMLP
-from lcg_lightning.prior import prior_of_diffae
-from lcg_lightning.samplers import ddim
+from lcg_lightning.models.load import prior_of_diffae
+from lcg_lightning.networks.diffae import DiffAE
+from lcg_lightning.networks.latent import LatentMLP
 from tests.generators.published import diffae_checkpoint, diffae_state
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.formats.programs import load_program
+from lcg_lightning.formats.stylegan2_pickle import load_pickle
 from lcg_lightning.generators.load import convert, load_generator
-from lcg_lightning.generators.programs import load_program
-from lcg_lightning.generators.stylegan2 import StyleGAN2, SynthesisLayer
-from lcg_lightning.generators.stylegan2_pickle import load_pickle
+from lcg_lightning.networks.stylegan2 import StyleGAN2, SynthesisLayer
+from tests.formats.test_programs import Tiny, onnx
 from tests.generators.published import diffae_checkpoint, stylegan2_pickle
-from tests.generators.test_programs import Tiny, onnx
 
 ACCEPTANCE = Path(__file__).parents[3] / "shared/acceptance/stylegan2_tiny32"
 

@@ -8,10 +8,11 @@ import torch
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import Literal
 from lcg_lightning.data.store import LatentStore, Split, write_store
-from lcg_lightning.diffusion import logsnr_grid, make_schedule
+from lcg_lightning.diffusion.grids import logsnr_grid
+from lcg_lightning.diffusion.noise import sample_noise
+from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.lcg import LatentClassifierGuidance, Unguided
-from lcg_lightning.noise import sample_noise
 from tests.generators.published import diffae_checkpoint
 
 SCHEMA = AttributeSchema((Attribute("Hat"),))

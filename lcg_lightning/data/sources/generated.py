@@ -1,0 +1,40 @@
+"""Faces that a generator draws itself."""
+
+from typing import Any
+
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.data.images import DataSource
+from lcg_lightning.errors import UserError
+from lcg_lightning.judges.load import AttributeJudge, load_attribute_judge
+
+
+class Sampled(DataSource):
+    """Latents from the generator's own distribution, labelled by an attribute network on their images.
+
+    So StyleFlow and LACE made their data.
+
+    Args:
+        n: rows to draw.
+        attributes: what labels the images: zoo name, YAML file, or its content (see configs/judges).
+        keep: the attributes to keep, in this order; all of them by default.
+        seed: of the draws; row i depends on it and i alone.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        attributes: str | dict[str, Any],
+        keep: list[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n=n, attributes=attributes, keep=keep, seed=seed)
+        if n < 1:
+            raise UserError(f"Sampled: n is {n}; draw at least one")
+        self.n, self.attributes, self.keep, self.seed = n, attributes, keep, seed
+
+    def judge(self) -> AttributeJudge:
+        """The network that labels, narrowed to the attributes to keep."""
+        judge = load_attribute_judge(self.attributes)
+        if self.keep is None:
+            return judge
+        return judge.select(AttributeSchema(tuple(judge.schema[name] for name in self.keep)))

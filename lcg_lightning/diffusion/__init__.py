@@ -1,0 +1,1 @@
+"""The mathematics: schedules, noise, bounds, samplers and guidance; tensors in, tensors out."""

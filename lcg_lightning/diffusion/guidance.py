@@ -1,0 +1,199 @@
+"""Guidance: a prior, a classifier with a condition, and a source, fused into one noise prediction for a grid.
+
+Conditional generation follows score(z_t | c) = score(z_t) + scale * grad log p(c | z_t) (arXiv 2304.12536;
+Dhariwal and Nichol, arXiv 2105.05233, eq. 14). Editing adds a :class:`Source`. Whatever the form, a step is
+
+    eps_hat(z) = z_gain z + source_gain z_src + prior_gain eps_theta(u) + classifier_gain grad_u log p(c | u)
+
+with u = u_gain z + u_source_gain z_src, read by both networks at one time, so a step is one forward pass of
+the prior, one forward and one backward pass of the classifier for any number of conditions, and a handful
+of Python floats.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.conditions import Condition, log_prob
+from lcg_lightning.diffusion.grids import Grid
+from lcg_lightning.diffusion.schedule import EpsModel, NoiseSchedule
+from lcg_lightning.errors import UserError
+
+
+class TimedNetwork(Protocol):
+    """A network whose time enters as a table row, such as ``LatentPrior`` and ``LatentClassifier``."""
+
+    def time_table(self, t: Tensor, /) -> Any:
+        """What depends on time indices t (S,) alone; indexed by position."""
+
+    def forward_at(self, z: Tensor, row: Any, /) -> Tensor:
+        """Outputs for z (B, D) at the time that a row of the table stands for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The latents that an edit starts from, and how strongly it holds on to them.
+
+    ``observation``: the source is a noisy reading of the result, p(z_src | z_0) = N(z_0, tau^2 I), so
+    sampling targets p(z_0) p(z_src | z_0) p(c | z_0)^scale. Given z_0, z_t / sqrt(a) and z_src are
+    independent Gaussian readings of it, with precisions a / (1-a) and 1 / tau^2; together they are one
+    reading of the summed precision, which is what a noised latent u at the level of that signal-to-noise
+    ratio is. Hence E[z_0 | z_t, z_src, c] = E[z_0 | u, c] for every prior and every classifier: the
+    networks are asked at u and its time, and nothing is approximated, except that a u less noisy than the
+    schedule's first level is read at t = 0. Without a prior (a flat one) and for a constant gradient g, the
+    target is N(z_src + tau^2 scale g, tau^2 I); latent arithmetic is its limit at fixed tau^2 scale.
+
+    ``bayes``: eps_hat = (1 - eta) eps_theta + eta eps_src, eps_src = (z_t - sqrt(a) z_src) / sqrt(1-a),
+    which is eta grad log p(z_src | z_t) for z_src = z_0. At eta = 1 a bounded gradient cannot move the
+    result away from z_src.
+    ``likelihood``: eps_hat = eps_theta + eta eps_src, which drops the -log p(z_t) of Bayes' rule.
+    """
+
+    z: Tensor
+    """(B, D) whitened."""
+    form: Literal["observation", "bayes", "likelihood"] = "observation"
+    tau: float | None = None
+    """Standard deviation of ``observation``, in units of the whitened latents; > 0."""
+    eta: float | None = None
+    """Weight of ``bayes`` and ``likelihood``."""
+
+    def __post_init__(self) -> None:
+        needed, other = ("tau", "eta") if self.form == "observation" else ("eta", "tau")
+        if getattr(self, needed) is None or getattr(self, other) is not None:
+            raise UserError(f"source of form {self.form!r}: give {needed}, and not {other}")
+        if self.tau is not None and not self.tau > 0:
+            raise UserError(f"source: tau is {self.tau}; it must be above 0")
+
+
+class _Step(NamedTuple):
+    """The coefficients of one step; the names are those of the module's formula."""
+
+    t: float
+    u_gain: float
+    u_source_gain: float
+    z_gain: float
+    source_gain: float
+    prior_gain: float
+    classifier_gain: float
+
+
+def guide(
+    prior: TimedNetwork | None,
+    classifier: TimedNetwork | None,
+    condition: Condition | None,
+    schema: AttributeSchema,
+    schedule: NoiseSchedule,
+    grid: Grid,
+    *,
+    scale: float = 1.0,
+    interval: tuple[float, float] = (0.0, 1.0),
+    source: Source | None = None,
+) -> EpsModel:
+    """The guided noise prediction on a grid.
+
+    Args:
+        prior: predicts noise; None is a flat prior, whose noise prediction is zero.
+        classifier: predicts attribute outputs (B, K).
+        condition: what to ask for; None asks for nothing and leaves the classifier out.
+        schema: the layout of the classifier's outputs.
+        schedule: the noise schedule that the networks were trained with.
+        grid: the times of the sampler.
+        scale: exponent of p(c | z_0).
+        interval: the classifier guides where the time it is read at, as a fraction of T - 1, lies in this
+            closed interval (Kynkäänniemi et al., arXiv 2404.07724); elsewhere its passes are saved.
+        source: what to edit.
+
+    Returns:
+        (z (B, D), i) -> (B, D): the noise prediction at grid.t[i]. It may be called in inference mode.
+
+    Raises:
+        UserError: a condition without a classifier, or neither a prior nor a source.
+    """
+    if condition is not None and classifier is None:
+        raise UserError("guidance: a condition needs a classifier")
+    if prior is None and source is None:
+        raise UserError("guidance: without a prior there is nothing to sample; give a prior or a source")
+    levels = grid.alpha_bar[: len(grid.t)]
+    if source is None:
+        steps = [_plain(t, a, scale) for t, a in zip(grid.t, levels, strict=True)]
+    elif source.tau is not None:
+        steps = _observation(schedule, levels, source.tau, scale)
+    elif source.eta is not None:
+        prior_share = 1 - source.eta if source.form == "bayes" else 1.0
+        steps = [_pulled(t, a, scale, source.eta, prior_share) for t, a in zip(grid.t, levels, strict=True)]
+    low, high = (bound * (schedule.num_steps - 1) for bound in interval)
+    guided = [condition is not None and low <= s.t <= high for s in steps]
+    tables: dict[torch.device, tuple[Any, Any]] = {}
+
+    def rows(device: torch.device) -> tuple[Any, Any]:
+        if device not in tables:
+            t = torch.tensor([s.t for s in steps], dtype=torch.float64).to(device)
+            with torch.inference_mode(False), torch.no_grad():
+                tables[device] = (prior and prior.time_table(t), classifier and classifier.time_table(t))
+        return tables[device]
+
+    def eps(z: Tensor, i: int) -> Tensor:
+        step = steps[i]
+        prior_rows, classifier_rows = rows(z.device)
+        u = z if source is None else _mix(z, step.u_gain, source.z, step.u_source_gain)
+        out = torch.zeros_like(z) if source is None else _mix(z, step.z_gain, source.z, step.source_gain)
+        if prior is not None and step.prior_gain != 0:
+            with torch.no_grad():
+                out = out.add(prior.forward_at(u, prior_rows[i]), alpha=step.prior_gain)
+        if condition is not None and classifier is not None and guided[i]:
+            with torch.inference_mode(False), torch.enable_grad():
+                u = u.detach().clone().requires_grad_()
+                value = log_prob(condition, classifier.forward_at(u, classifier_rows[i]), schema)
+                (gradient,) = torch.autograd.grad(value.sum(), u)
+            out = out.add(gradient, alpha=step.classifier_gain)
+        return out
+
+    return eps
+
+
+def _plain(t: float, a: float, scale: float) -> _Step:
+    return _Step(t, 1.0, 0.0, 0.0, 0.0, 1.0, -math.sqrt(1 - a) * scale)
+
+
+def _pulled(t: float, a: float, scale: float, eta: float, prior_gain: float) -> _Step:
+    noise = math.sqrt(1 - a)
+    return _Step(t, 1.0, 0.0, eta / noise, -eta * math.sqrt(a) / noise, prior_gain, -noise * scale)
+
+
+def _observation(schedule: NoiseSchedule, levels: Iterable[float], tau: float, scale: float) -> list[_Step]:
+    """The steps of the ``observation`` form, where v = tau^2 and d = 1 - a + a v.
+
+    u = (sqrt(a) v z + (1 - a) z_src) / sqrt(d (1 - a + v)), whose level is d / (1 - a + v), and
+    eps_hat = sqrt(1 - a) / d (z - sqrt(a) z_src) + sqrt(a v / d) eps(u), eps(u) being the guided one at u.
+    """
+    known = torch.logit(schedule.alpha_bar).numpy()[::-1]  # (T,) log-SNR, increasing
+    v = tau**2
+    steps = []
+    for a in levels:
+        d = 1 - a + a * v
+        t = np.interp(math.log(d) - math.log((1 - a) * v), known, np.arange(schedule.num_steps)[::-1])
+        unit = math.sqrt(d * (1 - a + v))
+        noise_u = math.sqrt((1 - a) * v / (1 - a + v))
+        gain = math.sqrt(a * v / d)
+        steps.append(
+            _Step(
+                t=float(t),
+                u_gain=math.sqrt(a) * v / unit,
+                u_source_gain=(1 - a) / unit,
+                z_gain=math.sqrt(1 - a) / d,
+                source_gain=-math.sqrt((1 - a) * a) / d,
+                prior_gain=gain,
+                classifier_gain=-gain * noise_u * scale,
+            )
+        )
+    return steps
+
+
+def _mix(z: Tensor, gain: float, source: Tensor, source_gain: float) -> Tensor:
+    return z * gain + source.to(z) * source_gain

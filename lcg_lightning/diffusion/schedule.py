@@ -1,0 +1,105 @@
+"""Variance-preserving diffusion: noise schedules, noising, and conversions between eps, x_0 and the score.
+
+q(z_t | z_0) = N(sqrt(a) z_0, (1 - a) I) with a = alpha_bar_t (Ho et al., arXiv 2006.11239, eq. 4).
+Index t runs over 0 .. T-1, from the cleanest noised level to the noisiest; clean latents have a = 1
+and no index.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lcg_lightning.errors import UserError
+
+NoisePredictor = Callable[[Tensor, Tensor], Tensor]
+"""A network's view: (z (B, D), t (B,) int64) -> predicted noise (B, D)."""
+
+EpsModel = Callable[[Tensor, int], Tensor]
+"""A sampler's view: (z (B, D), i) -> predicted noise (B, D), where i indexes the times of a :class:`Grid`."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """The noise levels of the forward process."""
+
+    alpha_bar: Tensor
+    """(T,) float64, strictly decreasing within (0, 1)."""
+
+    @property
+    def num_steps(self) -> int:
+        """Number T of noise levels."""
+        return len(self.alpha_bar)
+
+
+def make_schedule(name: Literal["linear", "cosine", "constant"], num_steps: int = 1000) -> NoiseSchedule:
+    """A named schedule.
+
+    Args:
+        name: ``linear``: beta from 1e-4 to 0.02 (Ho et al., section 4). ``cosine``: Nichol and Dhariwal
+            (arXiv 2102.09672, eq. 17) with beta at most 0.999. ``constant``: beta 0.008, that of DiffAE's
+            latent prior.
+        num_steps: number T of levels. The betas of ``linear`` and ``constant`` are stated for 1000 steps and
+            scaled by 1000 / T, which keeps the total amount of noise.
+
+    Raises:
+        UserError: no such schedule, or fewer than one step.
+    """
+    if num_steps < 1:
+        raise UserError(f"noise schedule: num_steps is {num_steps}; it must be 1 or more")
+    if name == "linear":
+        beta = torch.linspace(1e-4, 0.02, num_steps, dtype=torch.float64) * 1000 / num_steps
+    elif name == "cosine":
+        x = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
+        f = ((x + 0.008) / 1.008 * math.pi / 2).cos() ** 2
+        beta = 1 - f[1:] / f[:-1]
+    elif name == "constant":
+        beta = torch.full((num_steps,), 8.0 / num_steps, dtype=torch.float64)
+    else:
+        raise UserError(f"unknown noise schedule {name!r}; use linear, cosine or constant")
+    return NoiseSchedule((1 - beta.clamp(max=0.999)).cumprod(0))
+
+
+def _scales(alpha_bar: Tensor | float, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    """Signal and noise scales (sqrt(a), sqrt(1 - a)): floats, or columns that broadcast over ``like``."""
+    if not isinstance(alpha_bar, Tensor):
+        return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+    column = alpha_bar.reshape(-1, *[1] * (like.ndim - 1))
+    return column.sqrt().to(like), (1 - column).sqrt().to(like)
+
+
+def q_sample(z0: Tensor, alpha_bar: Tensor | float, eps: Tensor) -> Tensor:
+    """Noised latents sqrt(a) z_0 + sqrt(1 - a) eps.
+
+    Args:
+        z0: clean latents (B, ...).
+        alpha_bar: one level, or one per sample (B,) (float64, so that 1 - a keeps its digits).
+        eps: standard normal noise of z0's shape.
+    """
+    signal, noise = _scales(alpha_bar, z0)
+    return signal * z0 + noise * eps
+
+
+def eps_to_x0(z: Tensor, eps: Tensor, alpha_bar: Tensor | float) -> Tensor:
+    """The clean latents that a noise prediction implies (Tweedie's formula)."""
+    signal, noise = _scales(alpha_bar, z)
+    return (z - noise * eps) / signal
+
+
+def x0_to_eps(z: Tensor, x0: Tensor, alpha_bar: Tensor | float) -> Tensor:
+    """The inverse of :func:`eps_to_x0`."""
+    signal, noise = _scales(alpha_bar, z)
+    return (z - signal * x0) / noise
+
+
+def eps_to_score(eps: Tensor, alpha_bar: Tensor | float) -> Tensor:
+    """Gradient of log p(z_t) that a noise prediction stands for: -eps / sqrt(1 - a)."""
+    return -eps / _scales(alpha_bar, eps)[1]
+
+
+def score_to_eps(score: Tensor, alpha_bar: Tensor | float) -> Tensor:
+    """The inverse of :func:`eps_to_score`."""
+    return -score * _scales(alpha_bar, score)[1]

@@ -1,0 +1,51 @@
+"""Networks in safetensors files: weights, and as metadata what rebuilds the networks."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lcg_lightning.errors import UserError
+from lcg_lightning.files import atomic
+
+
+def save(path: Path, networks: Mapping[str, nn.Module], config: Mapping[str, Any], half: bool = False) -> Path:
+    """Writes networks with what rebuilds them.
+
+    Args:
+        path: the file to write.
+        networks: state-dict prefix to network.
+        config: plain data; the constructor arguments of each network under its prefix.
+        half: store weights, but no normalisation statistics, in half precision.
+    """
+    state = {f"{prefix}.{k}": v for prefix, network in networks.items() for k, v in network.state_dict().items()}
+    if half:
+        state = {k: v if "running" in k or not v.is_floating_point() else v.half() for k, v in state.items()}
+    with atomic(path) as temporary:
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata={"config": json.dumps(config)})
+    return path
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict, in single precision, and configuration.
+
+    Raises:
+        UserError: the file is damaged, or holds no networks of ours.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            config = json.loads(file.metadata()["config"])
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: no networks that `lcg generator convert` wrote ({reason})") from None
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, config
+
+
+def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The state dict of one network of a file."""
+    return {k.removeprefix(f"{prefix}."): v for k, v in state.items() if k.startswith(f"{prefix}.")}

@@ -1,0 +1,1 @@
+"""The LightningModules, prior and classifier, and how they are loaded."""

@@ -1,0 +1,172 @@
+"""The latent classifier: all attributes on noised latents, calibrated per noise level."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.conditions import Literal, log_prob
+from lcg_lightning.data.datamodule import LatentBatch
+from lcg_lightning.models.base import NoisedLatentModule, ScheduleName
+from lcg_lightning.models.calibration import fit_calibration
+from lcg_lightning.networks.latent import LatentClassifierNet
+
+REPORTED_LEVELS = 5
+"""Equal ranges of time over which accuracy is reported apart."""
+
+
+class LatentClassifier(NoisedLatentModule):
+    """p_phi(c | z_t, t), trained by the negative log-likelihood of the known labels (arXiv 2304.12536).
+
+    Every validation epoch fits the calibration of the averaged network anew, on the validation rows at the
+    noise levels of that epoch, so every checkpoint is calibrated. Training and ``val/loss`` are uncalibrated;
+    ``time_table``, ``forward_at``, ``forward`` and the test are calibrated and use the averaged weights.
+
+    Args:
+        latent_dim: D, the flattened size of a latent.
+        attributes: the schema, as ``AttributeSchema.to_json`` gives it.
+        hidden: width of the hidden layers.
+        layers: number of linear layers, the heads included.
+        buckets: number of noise levels that are calibrated apart.
+        schedule: name of the noise schedule; that of the prior it will guide.
+        num_steps: T, its number of steps.
+        lr: AdamW's learning rate.
+        weight_decay: AdamW's weight decay.
+        warmup_steps: optimiser steps over which the learning rate rises linearly.
+        decay_steps: optimiser steps at whose end a cosine has brought the learning rate to 0; None keeps it.
+        ema_decay: share of the averaged weights kept per optimiser step.
+        seed: of the training and evaluation noise.
+    """
+
+    ema: LatentClassifierNet
+    net: LatentClassifierNet
+
+    def __init__(
+        self,
+        latent_dim: int,
+        attributes: list[dict[str, Any]],
+        hidden: int = 512,
+        layers: int = 4,
+        buckets: int = 10,
+        schedule: ScheduleName = "linear",
+        num_steps: int = 1000,
+        lr: float = 5e-4,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 200,
+        decay_steps: int | None = None,
+        ema_decay: float = 0.999,
+        seed: int = 0,
+    ) -> None:
+        schema = AttributeSchema.from_json(attributes)
+        super().__init__(
+            LatentClassifierNet(latent_dim, schema.num_outputs, num_steps, hidden, layers, buckets),
+            schedule=schedule,
+            num_steps=num_steps,
+            lr=lr,
+            weight_decay=weight_decay,
+            warmup_steps=warmup_steps,
+            decay_steps=decay_steps,
+            ema_decay=ema_decay,
+            seed=seed,
+        )
+        self.save_hyperparameters()
+        self.schema = schema
+        self.val_loss, self.test_loss, self.test_log_prob = (MeanMetric() for _ in range(3))
+        self.attribute_scores = nn.ModuleList(MeanMetric() for _ in schema)
+        self.level_scores = nn.ModuleList(MeanMetric() for _ in range(REPORTED_LEVELS))
+        self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def time_table(self, t: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """One row of the averaged, calibrated network per time index in t (S,)."""
+        return self.ema.time_table(t)
+
+    def forward_at(self, z: Tensor, row: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Outputs (B, K) for z (B, D) at the shared time of a row of the table."""
+        return self.ema.forward_at(z, row)
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        """Outputs (B, K) of the averaged, calibrated network for z (B, D) at times t (B,)."""
+        out: Tensor = self.ema(z, t)
+        return out
+
+    def log_probs(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Log-probability (B, A) of each label (B, A) under outputs (B, K), 0 where a label is NaN.
+
+        Continuous attributes have a density, in their unit scale [0, 1].
+        """
+        terms = [log_prob(Literal(n, labels[:, i]), outputs, self.schema) for i, n in enumerate(self.schema.names)]
+        return torch.stack(terms, 1)
+
+    def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
+        """Negative log-likelihood of a row's known labels, averaged over rows."""
+        z0 = batch["latents"]
+        t, eps = self.noise_for_training(z0, batch_idx)
+        outputs = self.net.trunk(self.noised(z0, t, eps), t)
+        loss = -self.log_probs(outputs, batch["labels"]).sum(1).mean()
+        self.log("train/loss", loss)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the rows of the epoch before."""
+        self._validated = []
+
+    def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        """Logs ``val/loss`` and the accuracy per attribute and per noise level."""
+        z0, labels = batch["latents"], batch["labels"]
+        t, eps = self.noise_for_evaluation(z0, batch["index"])
+        outputs = self.ema.trunk(self.noised(z0, t, eps), t)
+        self._validated.append((outputs, labels, self.ema.bucket(t)))
+        self.val_loss.update(-self.log_probs(outputs, labels).sum(1))
+        self.log("val/loss", self.val_loss, prog_bar=True)
+        self._log_accuracy("val", outputs, labels, t)
+
+    def on_validation_epoch_end(self) -> None:
+        """Fits the calibration of the averaged network on all processes' rows, within fit."""
+        if self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
+            return
+        outputs, labels, bucket = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
+        self._validated = []
+        buckets = len(self.ema.gain)
+        gain, shift = fit_calibration(outputs, labels, bucket, buckets, self.schema, self._total)
+        self.ema.gain.copy_(gain)
+        self.ema.shift.copy_(shift)
+
+    def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        """Logs ``test/loss`` and accuracies over all noise, and ``test/log_prob``, log p(c | z0) in nats.
+
+        The last is the classifier's term of log p(z0 | c) >= ELBO(z0) + log p(c | z0) - log p(c).
+        """
+        z0, labels = batch["latents"], batch["labels"]
+        t, eps = self.noise_for_evaluation(z0, batch["index"])
+        outputs = self(self.noised(z0, t, eps), t)
+        self.test_loss.update(-self.log_probs(outputs, labels).sum(1))
+        self.test_log_prob.update(self.log_probs(self(z0, torch.zeros_like(t)), labels).sum(1))
+        self.log("test/loss", self.test_loss)
+        self.log("test/log_prob", self.test_log_prob)
+        self._log_accuracy("test", outputs, labels, t)
+
+    def _log_accuracy(self, stage: str, outputs: Tensor, labels: Tensor, t: Tensor) -> None:
+        """Share of right answers among known labels; 1 - |error| in unit scale for continuous attributes."""
+        answer, truth = self.schema.unit(self.schema.predict(outputs)), self.schema.unit(labels)
+        continuous = torch.tensor([a.kind == "continuous" for a in self.schema], device=labels.device)
+        score = torch.where(continuous, 1 - (answer - truth).abs(), (answer == truth).to(answer))
+        known = ~labels.isnan()
+        score = score.masked_fill(~known, 0.0)
+        level = (t * REPORTED_LEVELS / len(self.levels)).long()
+        for i, name in enumerate(self.schema.names):
+            self._log_mean(f"{stage}/accuracy/{name}", self.attribute_scores[i], score[:, i], known[:, i])
+        for k in range(REPORTED_LEVELS):
+            at_level = known & (level == k)[:, None]
+            self._log_mean(f"{stage}/accuracy_level/{k}", self.level_scores[k], score, at_level)
+
+    def _log_mean(self, name: str, metric: nn.Module, values: Tensor, counted: Tensor) -> None:
+        assert isinstance(metric, MeanMetric)
+        metric.update(values, counted.to(values))
+        self.log(name, metric)
+
+    def _total(self, values: Tensor) -> Tensor:
+        total: Tensor = self.trainer.strategy.reduce(values, reduce_op="sum")
+        return total

@@ -1,0 +1,1 @@
+"""Recipes that train the networks of the zoo."""

@@ -1,0 +1,148 @@
+"""Every metric on two processes against NumPy on the concatenated data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.evaluation.metrics import AttributeAccuracy, FrechetDistance, IdentityCosine, UntouchedDrift
+
+SCHEMA = AttributeSchema(
+    (
+        Attribute("Smiling"),
+        Attribute("hair", "categorical", classes=("black", "brown", "blond")),
+        Attribute("yaw", "continuous", low=-45, high=45),
+    )
+)
+NAN = float("nan")
+N = 7
+SPLITS = {"one process": [7], "uneven": [4, 3], "empty rank": [7, 0]}
+METRICS = {
+    "fid": lambda: FrechetDistance(3),
+    "accuracy": lambda: AttributeAccuracy(SCHEMA),
+    "identity": lambda: IdentityCosine(),
+    "drift": lambda: UntouchedDrift(SCHEMA),
+}
+
+
+def data():
+    """Seven rows of everything, with global indices that are neither contiguous nor in order."""
+    g = torch.Generator().manual_seed(0)
+    targets = torch.tensor(
+        [[1, NAN, 9], [0, 2, NAN], [1, NAN, NAN], [NAN, 0, -45], [1, 1, 0], [NAN, 1, NAN], [0, NAN, 3]]
+    )
+    predicted = torch.tensor([[1, 0, 16], [0, 1, 0], [0, 2, 9], [1, 0, 45], [1, 1, 0], [0, 1, 9], [0, 0, 12.5]])
+    return {
+        "indices": torch.tensor([31, 4, 17, 8, 22, 3, 11]),
+        "real": torch.randn(N, 3, generator=g) + 2,
+        "fake": torch.randn(N, 3, generator=g),
+        "targets": targets,
+        "predicted": predicted,
+        "before": torch.randn(N, 6, generator=g),
+        "after": torch.randn(N, 6, generator=g),
+    }
+
+
+def update(name, metric, rows):
+    """One call of update with a batch of rows."""
+    if name == "fid":
+        metric.update(rows["fake"], rows["indices"], real=False)
+        metric.update(rows["real"], rows["indices"], real=True)
+    elif name == "accuracy":
+        metric.update(rows["predicted"], rows["targets"], rows["indices"])
+    elif name == "identity":
+        metric.update(rows["real"], rows["fake"], rows["indices"])
+    else:
+        metric.update(rows["before"], rows["after"], rows["targets"], rows["indices"])
+
+
+def worker(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    results = {}
+    for split in ("uneven", "empty rank"):
+        start = sum(SPLITS[split][:rank])
+        shard = {key: value[start : start + SPLITS[split][rank]] for key, value in data().items()}
+        for name, make in METRICS.items():
+            metric = make()
+            for at in range(0, len(shard["indices"]), 2):
+                update(name, metric, {key: value[at : at + 2] for key, value in shard.items()})
+            results[f"{split}/{name}"] = metric.compute()
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Per process, what each metric gave on each split; and on one process, as if on both."""
+    folder = tmp_path_factory.mktemp("gloo")
+    mp.spawn(worker, (str(folder),), nprocs=2)
+    alone = {}
+    for name, make in METRICS.items():
+        metric = make()
+        update(name, metric, data())
+        alone[f"one process/{name}"] = json.loads(json.dumps(metric.compute()))
+    return [alone | json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def bootstrap(values):
+    """Mean and percentile interval over samples in index order, one resample at a time."""
+    values = np.asarray(values)[np.argsort(data()["indices"].numpy())]
+    draws = np.random.default_rng(0).integers(N, size=(1000, N))
+    means = [np.nanmean(values[row]) if not np.isnan(values[row]).all() else NAN for row in draws]
+    return [np.nanmean(values), *np.nanpercentile(means, [2.5, 97.5])]
+
+
+def reference(name):
+    rows = {key: value.double().numpy() for key, value in data().items()}
+    if name == "fid":
+        fake, real, groups = rows["fake"], rows["real"], rows["indices"] % 10
+
+        def distance(x, y):
+            cross = scipy.linalg.sqrtm(np.cov(x.T) @ np.cov(y.T)).real
+            return ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(np.cov(x.T) + np.cov(y.T) - 2 * cross)
+
+        left_out = np.array([distance(fake[groups != g], real[groups != g]) for g in np.unique(groups)])
+        n, value = len(left_out), distance(fake, real)
+        error = np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
+        half = scipy.stats.t.ppf(0.975, n - 1) * error
+        return [value, max(value - half, 0), value + half]
+    if name == "identity":
+        a, b = rows["real"], rows["fake"]
+        return bootstrap((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
+    if name == "drift":
+        a, b = rows["before"], rows["after"]
+        smile = abs(1 / (1 + np.exp(-b[:, 0])) - 1 / (1 + np.exp(-a[:, 0])))
+        p, q = (np.exp(x[:, 1:4]) / np.exp(x[:, 1:4]).sum(1, keepdims=True) for x in (a, b))
+        moved = np.stack([smile, np.maximum(q - p, 0).sum(1), abs(b[:, 4] - a[:, 4])], 1)
+        free = np.isnan(rows["targets"])
+        drift = [moved[i, free[i]].mean() if free[i].any() else NAN for i in range(N)]
+        return bootstrap(drift)
+    scores = {  # by hand: data()'s rows, yaw's range 90
+        "acc/Smiling": [1, 1, 0, NAN, 1, NAN, 1],
+        "acc/hair": [NAN, 0, NAN, 1, 1, 1, NAN],
+        "acc/yaw": [1 - 7 / 90, NAN, NAN, 0, 1, NAN, 1 - 9.5 / 90],
+        "acc": [1 - 3.5 / 90, 0.5, 0, 0.5, 1, 1, 1 - 4.75 / 90],
+        "acc_joint": [1, 0, 0, 0, 1, 1, 0],
+    }
+    return {key: bootstrap(values) for key, values in scores.items()}
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_agrees_with_numpy_on_the_concatenated_data(results, split, name):
+    expected = reference(name)
+    for rank in range(2):
+        result = results[rank][f"{split}/{name}"]
+        if name == "accuracy":
+            assert result.keys() == expected.keys()
+            for key, values in expected.items():
+                np.testing.assert_allclose(result[key], values, rtol=1e-10, atol=1e-12, err_msg=key)
+        else:
+            np.testing.assert_allclose(result, expected, rtol=1e-10)

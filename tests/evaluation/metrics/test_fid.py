@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.metrics import FrechetDistance
+from lcg_lightning.evaluation.metrics.fid import frechet_distance
+
+
+def covariance(generator, d, rank):
+    factor = torch.randn(d, rank, generator=generator, dtype=torch.float64)
+    return factor @ factor.T / rank
+
+
+def test_frechet_distance_agrees_with_sqrtm():
+    g = torch.Generator().manual_seed(0)
+    a, b = covariance(g, 24, 60), covariance(g, 24, 60)
+    mu = torch.randn(2, 24, generator=g, dtype=torch.float64)
+    root = scipy.linalg.sqrtm((a @ b).numpy()).real
+    expected = ((mu[0] - mu[1]) ** 2).sum().item() + np.trace(a.numpy() + b.numpy() - 2 * root)
+    assert frechet_distance(mu[0], a, mu[1], b) == pytest.approx(expected, rel=1e-10)
+    assert frechet_distance(mu[1], b, mu[0], a) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("rank", [40, 7])
+def test_frechet_distance_of_commuting_gaussians(rank):
+    """Covariances V diag(s) V^T and V diag(t) V^T have distance sum (sqrt s - sqrt t)^2, of any rank."""
+    g = torch.Generator().manual_seed(1)
+    v = torch.linalg.qr(torch.randn(40, 40, generator=g, dtype=torch.float64))[0]
+    s, t = torch.rand(2, 40, generator=g, dtype=torch.float64)
+    s[rank:], t[: 40 - rank] = 0, 0
+    zero = torch.zeros(40)
+    value = frechet_distance(zero, v * s @ v.T, zero, v * t @ v.T)
+    assert value == pytest.approx((s.sqrt() - t.sqrt()).square().sum().item(), rel=1e-12)
+    assert frechet_distance(zero, v * s @ v.T, zero, v * s @ v.T) == pytest.approx(0, abs=1e-12)
+
+
+def test_fewer_samples_than_features_agrees_with_the_cross_gram():
+    """tr (C1 C2)^(1/2) is the nuclear norm of X Y^T for centred, scaled rows X and Y."""
+    g = torch.Generator().manual_seed(2)
+    x, y = torch.randn(12, 64, generator=g), torch.randn(15, 64, generator=g) * 2 + 1
+    metric = FrechetDistance(64)
+    metric.update(x, torch.arange(12), real=False)
+    metric.update(y, torch.arange(15), real=True)
+    a, b = ((z.double() - z.double().mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
+    expected = (x.double().mean(0) - y.double().mean(0)).square().sum() + a.square().sum() + b.square().sum()
+    expected -= 2 * torch.linalg.svdvals(a @ b.T).sum()
+    assert metric.compute().value == pytest.approx(expected.item(), rel=1e-10)
+
+
+def test_interval_has_the_width_that_repeated_sampling_shows():
+    """The jackknife's standard error against the spread over 150 independent draws of 400 samples."""
+    g = torch.Generator().manual_seed(3)
+    values, halves = [], []
+    for _ in range(150):
+        metric = FrechetDistance(4)
+        metric.update(torch.randn(400, 4, generator=g) + 0.7, torch.arange(400), real=False)
+        metric.update(torch.randn(400, 4, generator=g), torch.arange(400), real=True)
+        value, low, high = metric.compute()
+        values.append(value)
+        halves.append((high - low) / 2)
+    error = np.sqrt(np.mean(np.square(halves))) / 2.262  # Student, 9 degrees of freedom
+    assert error == pytest.approx(np.std(values), rel=0.2)
+
+
+def test_too_few_or_broken_features_are_refused():
+    metric = FrechetDistance(2)
+    metric.update(torch.randn(5, 2), torch.arange(5), real=True)
+    metric.update(torch.randn(1, 2), torch.arange(1), real=False)
+    with pytest.raises(UserError, match="1 generated, 5 real samples"):
+        metric.compute()
+    metric.update(torch.tensor([[torch.nan, 1.0]]), torch.tensor([1]), real=False)
+    with pytest.raises(UserError, match="not finite"):
+        metric.compute()
+
+
+def test_no_interval_where_a_group_is_all_there_is():
+    metric = FrechetDistance(2)
+    for real in (False, True):
+        metric.update(torch.randn(5, 2), 10 * torch.arange(5), real=real)
+    assert np.isnan(metric.compute().low)

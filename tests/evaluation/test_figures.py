@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.figures import accuracy_identity, grid, strips
+
+# plain tiles, told apart by colour
+RED, GREEN, BLUE = ([1, -1, -1], [-1, 1, -1], [-1, -1, 1])
+
+
+def tiles(*colours):
+    return torch.tensor(colours, dtype=torch.float32)[:, :, None, None].expand(-1, 3, 16, 16)
+
+
+def layout(path):
+    """Centre (x, y) in pixels of each pure colour, and the size of the picture."""
+    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    centres = {}
+    for name, colour in {"red": RED, "green": GREEN, "blue": BLUE}.items():
+        ys, xs = np.nonzero((picture == (np.array(colour) + 1) * 255 // 2).all(2))
+        if len(xs):
+            centres[name] = (xs.mean(), ys.mean())
+    return centres, picture
+
+
+def test_grid_fills_rows_from_the_left(tmp_path):
+    grid(tiles(RED, GREEN, BLUE), ["Smiling & ~Eyeglasses & yaw=0.3", "", "Hat"], 2, tmp_path / "g.png")
+    at, picture = layout(tmp_path / "g.png")
+    assert at["red"][0] == pytest.approx(at["blue"][0], abs=1)
+    assert at["red"][1] == pytest.approx(at["green"][1], abs=1)
+    assert at["green"][0] > at["red"][0]
+    assert at["blue"][1] > at["red"][1]
+    head = picture[: int(at["red"][1]) - 115]
+    half = picture.shape[1] // 2
+    assert head[:, :half].min() < 80  # a caption above red
+    assert head[:, half:].min() == 255  # none above green
+
+
+def test_strips_share_headings_only_if_equal(tmp_path):
+    images = tiles(RED, GREEN, BLUE)
+    same, other = ["source", "Smiling", "Hat"], ["source", "Bald", "Hat"]
+    strips([(images, same), (images, same)], tmp_path / "same.png")
+    strips([(images, same), (images, other)], tmp_path / "other.png")
+    shared, own = (layout(tmp_path / name)[1] for name in ("same.png", "other.png"))
+    assert shared.shape[1] == own.shape[1]
+    assert shared.shape[0] < own.shape[0]
+    at, _ = layout(tmp_path / "same.png")
+    assert at["red"][0] < at["green"][0] < at["blue"][0]
+
+
+def test_captions_that_do_not_match_are_refused(tmp_path):
+    with pytest.raises(UserError, match="2 images with 1 captions"):
+        grid(tiles(RED, BLUE), ["one"], 2, tmp_path / "g.png")
+    with pytest.raises(UserError, match="strip of 2 images has 1 captions"):
+        strips([(tiles(RED, BLUE), ["one"])], tmp_path / "s.png")
+    with pytest.raises(UserError, match="no strip"):
+        strips([], tmp_path / "s.png")
+    assert not list(tmp_path.iterdir())
+
+
+def row(method, scale, joint, identity, nfe=15, seed=0):
+    bounds = {"acc_joint": [joint - 0.1, None], "id": [identity - 0.05, identity + 0.02]}
+    keys = {"method": method, "scale": scale, "acc_joint": joint, "id": identity, "nfe": nfe, "seed": seed}
+    return keys | {"intervals": bounds}
+
+
+def test_accuracy_identity_draws_a_line_per_method(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path: (drawn.append(self), path.touch()))
+    rows = [
+        row("lcg", 4, 0.9, 0.6),
+        row("lcg", 1, 0.5, 0.9),
+        row("lcg", 2, 0.7, 0.8),
+        row("lcg", 1, 0.4, 0.9, nfe=50),
+    ]
+    rows += [row("arithmetic", None, 0.3, 0.7), row("lace", 1, 0.3, 0.7) | {"id": None}]
+    assert accuracy_identity(rows, tmp_path / "a.png", "edit")
+    (axes,) = drawn[0].axes
+    lines = {bar.get_label(): bar.lines[0].get_xydata().tolist() for bar in axes.containers}
+    assert lines == {
+        "arithmetic": [[0.7, 0.3]],
+        "lcg, NFE 15": [[0.9, 0.5], [0.8, 0.7], [0.6, 0.9]],
+        "lcg, NFE 50": [[0.9, 0.4]],
+    }
+    assert sorted(text.get_text() for text in axes.texts) == ["1", "1", "2", "4"]
+    horizontal, vertical = (bars.get_segments()[0] for bars in axes.containers[0].lines[2])
+    np.testing.assert_allclose(horizontal, [[0.65, 0.3], [0.72, 0.3]])
+    np.testing.assert_allclose(vertical, [[0.7, 0.2], [0.7, 0.3]])
+
+
+def test_accuracy_identity_without_edits_writes_nothing(tmp_path):
+    assert not accuracy_identity([row("lcg", 1, 0.5, 0.5) | {"id": None}], tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())

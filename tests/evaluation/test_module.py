@@ -1,0 +1,149 @@
+"""The evaluation: the same figures whatever the processes and the batches, and a record that a leaderboard reads."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lcg_lightning.cli import main, run
+from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation import records
+from lcg_lightning.evaluation.module import Evaluation
+from lcg_lightning.evaluation.tasks import Conditional, Editing
+from tests.conftest import ROOT
+from tests.generators.published import stylegan2_pickle
+
+
+def launch(arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "lcg_lightning", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name, estimate in a.items():
+        tolerance = (
+            0 if (name.startswith("acc/") and name not in ("acc/Age", "acc/Yaw")) or name == "acc_joint" else 1e-4
+        )
+        assert estimate.value == pytest.approx(b[name].value, rel=tolerance, abs=1e-6 if tolerance else 0), name
+
+
+@pytest.mark.parametrize(("task", "n"), [("conditional-3", 25), ("editing", 40)])
+def test_processes_and_batches_do_not_change_figures(task, n, evaluate, tmp_path):
+    """31 rows: 16 + 15 on two processes; more rows than one batch; samples short of and beyond the rows."""
+    found = {}
+    for name, options in {
+        "one": {},
+        "small batches": {"data.init_args.batch_size": 7},
+        "two": {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp"},
+    }.items():
+        out = tmp_path / name.replace(" ", "-")
+        arguments = evaluate(
+            "lcg",
+            task,
+            out,
+            **{"model.init_args.n": n, "model.init_args.method.init_args.steps": 4},
+            **options,
+        )
+        launch(arguments) if name == "two" else run(arguments)
+        found[name] = records.read(out / "record.json")
+        assert found[name].n == n
+    same(found["one"].metrics, found["small batches"].metrics)
+    same(found["one"].metrics, found["two"].metrics)
+    assert (tmp_path / "two/samples.png").exists()
+
+
+def test_demo_leaves_a_row_for_every_method_and_task(world):
+    rows = {(row["task"], row["method"], row["scale"]): row for row in world.rows}
+    pairs = {(task, method) for task, method, _ in rows}
+    tasks, methods = (
+        ("conditional-1", "conditional-3", "zero-shot", "editing"),
+        ("lcg", "arithmetic", "unguided", "real"),
+    )
+    assert pairs == {(t, m) for t in tasks for m in methods} - {("editing", "unguided")}
+    for (task, method, _), row in rows.items():
+        assert {
+            "task",
+            "method",
+            "n",
+            "seed",
+            "nfe",
+            "seconds",
+            "features",
+            "acc_joint",
+            "acc",
+            "fid",
+            "id",
+        } <= row.keys()
+        assert (row["fid"] is not None) == task.startswith("conditional"), (task, method)
+        assert (row["id"] is not None) == (task == "editing")
+    real = rows["conditional-1", "real", None]
+    assert real["acc_joint"] > 0.8
+    assert real["fid"] < 0.5 * rows["conditional-1", "unguided", None]["fid"]
+    assert rows["editing", "real", None]["id"] == pytest.approx(1.0)
+    assert rows["editing", "real", None]["intervals"]["drift"] == [0.0, 0.0]
+    names = {path.name for path in world.root.iterdir()}
+    assert {"leaderboard.md", "leaderboard.json", "accuracy_identity_editing.png"} <= names
+    assert len(list(world.root.glob("records/*/samples.png"))) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model.init_args.n": 0}, "n is 0"),
+        (
+            {"model.init_args.features": "inception", "model.init_args.inception": "nowhere.pth"},
+            "nowhere.pth",
+        ),
+        ({"model.init_args.images": ROOT / "docs"}, "no image for"),
+        ({"model.init_args.inception": "weights.pth"}, "inception weights.pth is not used"),
+        ({"model.init_args.judge": "nobody"}, "the zoo has no network 'nobody-attributes'"),
+    ],
+)
+def test_mistakes_are_one_line(options, message, evaluate, tmp_path, capsys):
+    assert main(evaluate("real", "conditional-1", tmp_path / "out", **options)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("lcg: error:")
+    assert message in error
+    assert not (tmp_path / "out/record.json").exists()
+
+
+def test_a_finished_evaluation_is_not_overwritten(evaluate, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(evaluate("real", "zero-shot", out))
+    before = (out / "record.json").read_bytes()
+    assert main(evaluate("real", "zero-shot", out)) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert (out / "record.json").read_bytes() == before
+
+
+def test_wandb_keeps_the_table_and_the_picture_offline(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = [f"--config={ROOT / 'configs/logger/wandb.yaml'}", f"--trainer.logger.init_args.save_dir={tmp_path}"]
+    arguments = evaluate("real", "conditional-1", tmp_path / "out")
+    run([*arguments, *logger])
+    import wandb
+
+    wandb.finish()
+    (media,) = tmp_path.glob("wandb/offline-run-*/files/media")
+    assert list(media.glob("images/samples*.png"))
+    (table,) = media.glob("table/record*.json")
+    assert "acc_joint" in table.read_text()
+
+
+def test_networks_of_the_zoo_judge_the_zoo_alone(tmp_path):
+    stylegan2_pickle(path := tmp_path / "network.pkl", size=64)
+    with pytest.raises(UserError, match="without a judge nothing can be measured on the task editing"):
+        Evaluation(Editing(["Smiling"]), generator=str(path))
+    with pytest.raises(UserError, match="no identity network to take features from; set features: inception"):
+        Evaluation(Conditional(1), generator=str(path))
+    named = Evaluation(Conditional(1))
+    assert (named.judge.name, named.identity.name) == ("synthfaces-attributes", "synthfaces-identity")

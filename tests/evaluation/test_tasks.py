@@ -1,0 +1,50 @@
+"""Targets follow the rows they are drawn from, and depend on nothing but the sample's index."""
+
+import pytest
+import torch
+
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.tasks import Conditional, Editing, ZeroShot, caption, merge
+
+SCHEMA = AttributeSchema((Attribute("Smiling"), Attribute("Hat"), Attribute("age", "continuous", low=20, high=60)))
+LABELS = torch.tensor([[1.0, 0.0, 30.0], [0.0, 1.0, 50.0], [1.0, 1.0, 20.0], [0.0, torch.nan, 60.0]])
+INDEX = torch.arange(4)
+
+
+def test_conditional_asks_for_the_rows_own_labels():
+    (rows,) = Conditional(ask=2).steps(LABELS, INDEX, SCHEMA)
+    asked = ~rows.isnan()
+    assert asked[:3].sum(1).tolist() == [2, 2, 2]
+    assert (rows[asked] == LABELS[asked]).all()
+    alone = torch.cat([Conditional(ask=2).steps(LABELS[i : i + 1], INDEX[i : i + 1], SCHEMA)[0] for i in range(4)])
+    assert torch.equal(alone.nan_to_num(-1), rows.nan_to_num(-1))
+    assert len({tuple(a) for a in asked[:3].tolist()}) == 3
+
+
+def test_zero_shot_takes_turns():
+    (rows,) = ZeroShot(["Smiling & Hat", "~Hat & age=25"]).steps(LABELS, INDEX, SCHEMA)
+    assert rows[::2].nan_to_num(-1).tolist() == [[1, 1, -1]] * 2
+    assert rows[1::2].nan_to_num(-1).tolist() == [[-1, 0, 25]] * 2
+
+
+def test_editing_asks_for_the_opposite():
+    steps = Editing(["Hat", "age"]).steps(LABELS, INDEX, SCHEMA)
+    assert merge(steps).nan_to_num(-1).tolist() == [[-1, 1, 50], [-1, 0, 30], [-1, 0, 60], [-1, -1, 20]]
+    assert caption(merge(steps)[0], SCHEMA) == "Hat, age 50"
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (lambda: Conditional(ask=4).steps(LABELS, INDEX, SCHEMA), "asks for 4 of 3"),
+        (lambda: Conditional(attributes=["Smilling"]).steps(LABELS, INDEX, SCHEMA), "did you mean Smiling"),
+        (lambda: ZeroShot([]), "no conditions"),
+        (lambda: ZeroShot(["Hat |"]).steps(LABELS, INDEX, SCHEMA), "column 6"),
+        (lambda: Editing([]), "no attributes"),
+    ],
+)
+def test_wrong_tasks_are_one_line(task, message):
+    with pytest.raises(UserError, match=message) as error:
+        task()
+    assert "\n" not in str(error.value)
