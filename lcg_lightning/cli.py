@@ -11,6 +11,16 @@ import jsonargparse
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+import lcg_lightning.data.datamodule
+import lcg_lightning.evaluation.module
+import lcg_lightning.evaluation.tasks
+import lcg_lightning.methods.arithmetic
+import lcg_lightning.methods.lcg
+import lcg_lightning.methods.real
+import lcg_lightning.methods.unguided
+import lcg_lightning.models.classifier
+import lcg_lightning.models.prior
+import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
 from lcg_lightning.commands import edit, encode, export_zoo, generator, leaderboard, render, sample
 from lcg_lightning.errors import UserError
 

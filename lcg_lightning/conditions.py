@@ -16,7 +16,7 @@ probability), a scale, and a target that differs from sample to sample.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -174,6 +174,43 @@ def names(condition: Condition) -> tuple[str, ...]:
 def conjunction(targets: Tensor, schema: AttributeSchema) -> Condition:
     """The condition that asks each sample for its own label row (B, A) in natural units, NaN where free."""
     return And(tuple(Literal(name, targets[:, i]) for i, name in enumerate(schema.names)))
+
+
+def merge(conditions: Sequence[Condition]) -> Condition:
+    """What conditions that are set one after another ask for together.
+
+    A term of an earlier condition's outermost conjunction stays until a later condition names one of its attributes;
+    then the later one replaces it. A target per sample, (B,), replaces only the samples that it asks something of.
+
+    >>> from lcg_lightning.attributes import Attribute, AttributeSchema
+    >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("Hat")))
+    >>> to_text(merge([parse(text, schema) for text in ("Smiling", "Hat", "~Smiling")]), schema)
+    'Hat & ~Smiling'
+    """
+    kept: list[Condition] = []
+    for condition in conditions:
+        later = [_over(term, kept) for term in _terms(condition)]
+        named = {name for term in later for name in names(term)}
+        kept = [term for term in kept if not named.intersection(names(term))] + later
+    return kept[0] if len(kept) == 1 else And(tuple(kept))
+
+
+def _terms(condition: Condition) -> Iterator[Condition]:
+    """The terms of the outermost conjunction."""
+    if isinstance(condition, And):
+        for term in condition.terms:
+            yield from _terms(term)
+    else:
+        yield condition
+
+
+def _over(term: Condition, kept: Sequence[Condition]) -> Condition:
+    """The term, whose free samples keep the earlier target of the same attribute."""
+    if isinstance(term, Literal) and isinstance(term.value, Tensor):
+        for old in kept:
+            if isinstance(old, Literal) and old.name == term.name:
+                return Literal(term.name, torch.where(term.value.isnan(), old.value, term.value))
+    return term
 
 
 def targets(condition: Condition, schema: AttributeSchema, batch: int) -> Tensor:

@@ -7,12 +7,13 @@ import torch
 from rich.progress import track
 
 from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
-from lcg_lightning.conditions import parse, to_text
+from lcg_lightning.conditions import merge, parse, to_text
 from lcg_lightning.data.images import ImageFiles, find_images
-from lcg_lightning.data.store import LatentStore, unwhiten, whiten
+from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.generators.load import load_generator
+from lcg_lightning.methods.base import Edit
 from lcg_lightning.methods.lcg import LatentClassifierGuidance
 
 SHOWN = 12
@@ -50,7 +51,7 @@ def edit(
         n: how many, in order of name or row; all images, or 16 rows, by default.
         resize: scale square images of another size.
         scale: guidance scale.
-        tau: how far an edit may go from its source, in standard deviations of whitened latents.
+        tau: how far an edit may go from its source, in standard deviations of standardized latents.
         steps: sampler steps.
         batch_size: latents edited at a time.
         generator: zoo name, generator file, YAML file with its path and options, or the content of one.
@@ -63,9 +64,11 @@ def edit(
     check_batches(batch_size, device)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)
+    space = latents_store.space(decoder)
     trees = [parse(text, latents_store.schema) for text in conditions]
+    edits = [Edit(tree, merge(trees[: k + 1])) for k, tree in enumerate(trees)]
     method = LatentClassifierGuidance(prior, classifier, scale, tau=tau, steps=steps)
-    method.prepare(latents_store)
+    method.prepare(latents_store, space)
     method.to(device)
     with folder(out) as part, torch.inference_mode():
         files = None
@@ -88,8 +91,7 @@ def edit(
                 batch = torch.stack([files[k] for k in index.tolist()]).to(device)
                 w = decoder.encode(batch)
                 noise = decoder.invert(batch, w) if decoder.can("invert") else decoder.noise_of(0, index, w)
-            z = whiten(w, latents_store.mean, latents_store.std)
-            states = [w, *(unwhiten(e, latents_store.mean, latents_store.std) for e in method.edit(z, trees))]
+            states = [w, *map(space.unstandardize, method.edit(space.standardize(w), edits))]
             results.append(torch.stack([s.cpu() for s in states], 1))
             for k, state in enumerate(states):
                 drawn = decoder.decode(state, noise).cpu()

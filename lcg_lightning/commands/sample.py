@@ -5,16 +5,16 @@ from typing import Any
 
 import torch
 from rich.progress import track
-from torch import Tensor
 
 from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
-from lcg_lightning.data.store import LatentStore, unwhiten
-from lcg_lightning.diffusion.noise import sample_noise
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.generators.load import load_generator
-from lcg_lightning.methods.lcg import LatentClassifierGuidance, SamplerName
+from lcg_lightning.methods.lcg import LatentClassifierGuidance
+from lcg_lightning.methods.unguided import SamplerName
 
 SHOWN = 32
 
@@ -60,22 +60,18 @@ def sample(
     check_batches(batch_size, device)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)
+    space = latents_store.space(decoder)
     tree = parse(condition, latents_store.schema)
     method = LatentClassifierGuidance(prior, classifier, scale, sampler=sampler, steps=steps, interval=interval)
-    method.prepare(latents_store)
+    method.prepare(latents_store, space)
     method.to(device)
-    width = torch.Size(latents_store.latent_shape).numel()
     latents, images = [], []
     with folder(out) as part:
         for index in track(torch.split(torch.arange(n), batch_size), description="Sampling"):
-
-            def noise(draw: int, index: Tensor = index) -> Tensor:
-                return sample_noise(seed, index, (width,), draw).to(device)
-
             with torch.inference_mode():
-                w = unwhiten(method.generate(tree, noise), latents_store.mean, latents_store.std)
-                latents.append(w.cpu())
-                drawn = decoder.decode(w, decoder.noise_of(seed, index, w)).cpu()
+                z = method.generate(tree, SampleNoise(seed, index, space.dim, device))
+                latents.append(space.unstandardize(z).cpu())
+                drawn = space.decode_samples(z, seed, index).cpu()
             write_images(part, drawn, int(index[0]))
             images.append(figures.shrink(drawn[: max(0, SHOWN - int(index[0]))]))
         write_latents(part, torch.cat(latents), condition=to_text(tree, latents_store.schema))

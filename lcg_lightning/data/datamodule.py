@@ -1,4 +1,4 @@
-"""Whitened latents with their labels, in batches, for training, testing and prediction."""
+"""Standardized latents with their labels, in batches, for training, testing and prediction."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from lcg_lightning.data.distributed import UnpaddedSampler
-from lcg_lightning.data.store import LatentStore, whiten
+from lcg_lightning.data.space import standardize
+from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 
 
@@ -20,7 +21,7 @@ class LatentBatch(TypedDict):
     """One batch of a store's split."""
 
     latents: Tensor
-    """(B, D) float32, whitened and flat."""
+    """(B, D) float32, standardized and flat."""
     labels: Tensor
     """(B, A) float32 in natural units, NaN where unknown."""
     index: Tensor
@@ -58,12 +59,12 @@ class LatentLoader:
     def __iter__(self) -> Iterator[LatentBatch]:
         order = torch.tensor(list(self.sampler), dtype=torch.int64)
         for index in torch.split(order, self.batch_size)[: len(self)]:
-            latents = whiten(self.latents[index], self.store.mean, self.store.std)
+            latents = standardize(self.latents[index], self.store.mean, self.store.std)
             yield {"latents": latents, "labels": self.labels[index], "index": index}
 
 
 class LatentDataModule(LightningDataModule):
-    """The latents of a store, whitened by its train split.
+    """The latents of a store, standardized by its train split.
 
     Training rows are shuffled by (``seed``, epoch) alone, so a resumed run sees the order it would have seen.
     Testing and predicting, and validating outside of fit, take each row exactly once over all processes.

@@ -127,7 +127,7 @@ def sample_and_label(
 def store(
     rows: AnnotatedLatents, generator: Generator, out: str | Path, *, source: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write labelled latents of a generator into a store, whitened by the generator's own statistics if it has any.
+    """Write labelled latents of a generator into a store, standardized by the generator's own statistics if it has any.
 
     Raises:
         UserError: ``out`` is there and not empty, or a latent or label that cannot be stored.

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Generator
 
@@ -90,20 +91,10 @@ def check_finite(latents: Tensor, ids: Sequence[str]) -> None:
         )
 
 
-def whiten(latents: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Flat whitened latents (N, D) of latents (N, *shape), with a store's statistics of shape (*shape)."""
-    return ((latents - mean.to(latents)) / std.to(latents)).flatten(1)
-
-
-def unwhiten(z: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """The inverse of :func:`whiten`: latents (N, *shape), ready to decode, of flat whitened ones (N, D)."""
-    return z.reshape(-1, *mean.shape) * std.to(z) + mean.to(z)
-
-
 def train_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the rows of latents (N, *shape), each (*shape) in float64.
 
-    A dimension that does not vary beyond float32's rounding gets a deviation of 1, so whitening makes it 0.
+    A dimension that does not vary beyond float32's rounding gets a deviation of 1, so standardization makes it 0.
     """
     chunks, n = torch.split(latents, _CHUNK), len(latents)
     mean = torch.stack([c.double().sum(0) for c in chunks]).sum(0) / n
@@ -141,7 +132,7 @@ def write_store(
         schema: what the label columns are.
         fingerprint: of the generator whose latents these are.
         source: where the rows come from, in plain JSON values, for the record.
-        statistics: mean and standard deviation (*shape) to whiten with; by default those of the train rows.
+        statistics: mean and standard deviation (*shape) to standardize with; by default those of the train rows.
 
     Warns of attributes that have one value, or none, in all train rows.
 
@@ -288,3 +279,12 @@ class LatentStore:
         if found != (n, (n, *self.latent_shape), (n, len(self.schema)), torch.float32, torch.float32):
             raise UserError(f"{file} does not hold what store.json says (found {found}); make the store again")
         return Split(latents, labels, ids)
+
+    def space(self, generator: Generator) -> LatentSpace:
+        """The latent space of the store, in which its rows are standardized.
+
+        Raises:
+            UserError: the latents are another generator's, see :meth:`check`.
+        """
+        self.check(generator)
+        return LatentSpace(generator, self.mean, self.std)

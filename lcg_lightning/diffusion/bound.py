@@ -58,19 +58,19 @@ def elbo(
 
     The kernel p(z_{t-1} | z_t) has the mean of q(z_{t-1} | z_t, x) at the predicted x, and the variance that
     is exact for data of variance v: var q + (d mean / d x)^2 v (1 - a) / (a v + 1 - a). So v = 1 gives
-    beta_t, the right choice for whitened latents, and v -> 0 the posterior variance, the other choice of
+    beta_t, the right choice for standardized latents, and v -> 0 the posterior variance, the other choice of
     Ho et al., section 3.2. On Gaussian data of independent dimensions with variances v, the expectation of
     the bound over the noise is exact but for the KL at the last level.
 
     Args:
         model: noise prediction network.
-        z0: whitened latents (B, D).
+        z0: standardized latents (B, D).
         schedule: noise levels.
         noise: t -> standard normal noise (B, D) for the sample of q(z_t | z_0).
         signal_variance: v > 0, one or per dimension (D,).
 
     Returns:
-        (B,) nats, in z0's dtype, for the density of the whitened latents.
+        (B,) nats, in z0's dtype, for the density of the standardized latents.
     """
     bound = _bound(schedule, signal_variance, z0.shape[1])
     weight = bound.weight.to(z0)
@@ -99,7 +99,7 @@ def elbo_estimate(
 
     Args:
         model: noise prediction network.
-        z0: whitened latents (B, D).
+        z0: standardized latents (B, D).
         schedule: noise levels.
         noise: standard normal noise (B, K, D).
         uniform: (B,) within [0, 1).

@@ -56,10 +56,10 @@ class Source:
     """
 
     z: Tensor
-    """(B, D) whitened."""
+    """(B, D) standardized."""
     form: Literal["observation", "bayes", "likelihood"] = "observation"
     tau: float | None = None
-    """Standard deviation of ``observation``, in units of the whitened latents; > 0."""
+    """Standard deviation of ``observation``, in units of the standardized latents; > 0."""
     eta: float | None = None
     """Weight of ``bayes`` and ``likelihood``."""
 

@@ -1,6 +1,7 @@
 """Noise that belongs to the sample, whatever the batch, the rank or the number of processes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,3 +42,18 @@ def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, .
         bits = np.random.Philox(key=(index << 64) | seed, counter=draw << 128)
         np.random.Generator(bits).standard_normal(dtype=np.float32, out=row)
     return torch.from_numpy(out)
+
+
+@dataclass(frozen=True, eq=False)
+class SampleNoise:
+    """The noise of a batch of samples, drawn when asked for: called with a draw number, it gives (B, dim)."""
+
+    seed: int
+    index: Tensor
+    """(B,) global sample indices."""
+    dim: int
+    device: torch.device | str = "cpu"
+
+    def __call__(self, draw: int) -> Tensor:
+        """Standard normal noise (B, dim) float32; draw 0 is the start of sampling."""
+        return sample_noise(self.seed, self.index.cpu(), (self.dim,), draw).to(self.device)

@@ -105,7 +105,7 @@ def heun(eps: EpsModel, z: Tensor, grid: Grid) -> Tensor:
     """Heun's second-order method on the probability-flow ODE in the angle phi, cos(phi) = sqrt(a).
 
     There dz/dphi = v = cos(phi) eps - sin(phi) x0 (Salimans and Ho, arXiv 2202.00512). It is bounded at both
-    ends and zero for standard normal data, so errors stay small on whitened latents, where the usual choice,
+    ends and zero for standard normal data, so errors stay small on standardized latents, where the usual choice,
     z / sqrt(a) over sqrt((1 - a) / a) (Karras et al., arXiv 2206.00364, algorithm 1), blows up in few steps.
     The grid names no time for its last level, so the last step is an Euler step, that of DDIM.
     """

@@ -11,10 +11,11 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from lcg_lightning.conditions import conjunction
+from lcg_lightning.conditions import merge as merged
 from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
 from lcg_lightning.data.images import ImageFiles, ImageRef, find_images
-from lcg_lightning.data.store import refuse_occupied, unwhiten
-from lcg_lightning.diffusion.noise import sample_noise
+from lcg_lightning.data.store import refuse_occupied
+from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.logs import log_picture, log_table
@@ -36,7 +37,7 @@ from lcg_lightning.judges.load import (
     load_identity_network,
     refuse_size,
 )
-from lcg_lightning.methods.base import Method
+from lcg_lightning.methods.base import Edit, Method
 
 SHOWN = 16
 """Samples in the picture beside a record; half of it for strips of edits."""
@@ -57,7 +58,7 @@ class Evaluation(LightningModule):
 
     Args:
         task: what is asked.
-        method: what answers; null decodes the rows' own latents, the reference row "real".
+        method: what answers.
         out: folder for the record and the picture; must be new or empty.
         n: samples; by default one for each row of the test split.
         seed: of the samples' noise.
@@ -77,7 +78,7 @@ class Evaluation(LightningModule):
     def __init__(
         self,
         task: Task,
-        method: Method | None = None,
+        method: Method,
         out: Path = Path("runs/evaluation"),
         n: int | None = None,
         seed: int = 0,
@@ -102,7 +103,7 @@ class Evaluation(LightningModule):
             raise UserError(f"evaluation: n is {n}; ask for two or more samples")
         self.task, self.method, self.out, self.n, self.seed = task, method, Path(out), n, seed
         self.truncation_psi, self.images_folder, self.resize = truncation_psi, images, resize
-        self.label = label or (method.name if method else "real")
+        self.label = label or method.name
         self.generator_spec = generator
         self.generator = load_generator(generator)
         self.judge = None if judge is None else load_attribute_judge(judge)
@@ -122,7 +123,7 @@ class Evaluation(LightningModule):
         if not isinstance(data, LatentDataModule):
             raise UserError("evaluation: data must be a LatentDataModule; set data.class_path")
         self.store = data.store
-        self.store.check(self.generator)
+        self.space = self.store.space(self.generator)
         if self.judge is not None:
             self.judge = self.judge.select(self.store.schema)
         refuse_occupied(self.out)
@@ -141,9 +142,8 @@ class Evaluation(LightningModule):
                     f"{self.images_folder}: no image for {missing[0]} and {len(missing) - 1} more test rows"
                 )
             self.paths = [found[i] for i in ids]
-        if self.method:
-            self.method.prepare(self.store)
-            self.method.to(self.device).eval().requires_grad_(False)
+        self.method.prepare(self.store, self.space)
+        self.method.to(self.device).eval().requires_grad_(False)
         schema = self.store.schema
         self.accuracy, self.drift = AttributeAccuracy(schema), UntouchedDrift(schema)
         if self.features is not None:
@@ -197,16 +197,10 @@ class Evaluation(LightningModule):
             self.shown.append((int(index[b]), figures.shrink(torch.stack([s[b] for s in strip])).cpu(), words[b]))
 
     def _answer(self, rows: Tensor, steps: list[Tensor], index: Tensor) -> list[Tensor]:
-        if self.method is None:
-            return [rows] * len(steps)
-
-        def noise(draw: int) -> Tensor:
-            return sample_noise(self.seed, index.cpu(), rows.shape[1:], draw).to(rows)
-
         conditions = [conjunction(step, self.store.schema) for step in steps]
         if self.task.edits:
-            return self.method.edit(rows, conditions)
-        return [self.method.generate(conditions[0], noise)]
+            return self.method.edit(rows, [Edit(c, merged(conditions[: k + 1])) for k, c in enumerate(conditions)])
+        return [self.method.generate(conditions[0], SampleNoise(self.seed, index, self.space.dim, rows.device))]
 
     def _clock(self) -> float:
         """Seconds, once the device has done what it was given."""
@@ -215,16 +209,13 @@ class Evaluation(LightningModule):
         return time.perf_counter()
 
     def _decode(self, z: Tensor, index: Tensor, noise: Tensor | None = None) -> Tensor:
-        latents = unwhiten(z, self.store.mean, self.store.std)
-        if noise is None:
-            noise = self.generator.noise_of(self.seed, index, latents)
-        return self.generator.decode(latents, noise)
+        return self.space.decode_samples(z, self.seed, index) if noise is None else self.space.decode(z, noise)
 
     def _image_noise(self, rows: Tensor, index: Tensor) -> Tensor | None:
         """The noise (B, *noise_shape) with which source and edits are decoded, if it is not to be drawn."""
         if not (self.task.edits and self.paths and self.generator.can("invert")):
             return None
-        latents = unwhiten(self.truncation_psi * rows, self.store.mean, self.store.std)
+        latents = self.space.unstandardize(self.truncation_psi * rows)
         return self.generator.invert(self._files(index % self.rows), latents)
 
     def _files(self, index: Tensor) -> Tensor:
@@ -242,15 +233,13 @@ class Evaluation(LightningModule):
         shown = _gather(self.shown)
         if not self.trainer.is_global_zero:
             return
-        sampler, nfe = "none", 0.0
-        if self.method:
-            sampler, nfe = self.method.sampler, self.method.nfe
-            if self.task.edits:
-                sampler, nfe = self.method.edit_sampler, len(self.cosines) * self.method.edit_nfe
+        sampler, nfe = self.method.sampler, self.method.nfe
+        if self.task.edits:
+            sampler, nfe = self.method.edit_sampler, len(self.cosines) * self.method.edit_nfe
         record = Record(
             task=self.task.name,
             method=self.label,
-            config=(self.method.config if self.method else {})
+            config=self.method.config
             | {"task": self.task.config, "generator": self.generator_spec, "truncation_psi": self.truncation_psi},
             store_fingerprint=self.store.fingerprint,
             generator_fingerprint=self.generator.fingerprint,

@@ -47,13 +47,13 @@ class LatentNet(NamedTuple):
     schedule: str
     num_steps: int
     mean: Tensor
-    """(D,) that its latents are whitened with."""
+    """(D,) that its latents are standardized with."""
     std: Tensor
     """(D,)"""
 
 
 class LinearClassifier(NamedTuple):
-    """A checkpoint's attribute classifier: logits = weight @ whitened z_sem + bias."""
+    """A checkpoint's attribute classifier: logits = weight @ standardized z_sem + bias."""
 
     weight: Tensor
     """(40, D), in the order of CelebA's attributes."""

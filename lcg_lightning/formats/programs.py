@@ -54,7 +54,7 @@ class Program(nn.Module):
     """A frozen network from a file, from one tensor (B, ...) to one float32 tensor (B, ...).
 
     Always in evaluation mode. A torch.export program must be exported on the kind of device that it is to run on, where
-    its graph makes tensors of its own. An ONNX program computes on the processor, wherever its input is, and lets no
+    its graph makes tensors of its own. An ONNX program computes on the CPU, wherever its input is, and lets no
     gradient through. ``fingerprint`` is the first 16 hexadecimal digits of the file's sha256.
 
     Args:
@@ -140,7 +140,7 @@ def program_kind(path: Path) -> Literal["torchscript", "exported", "onnx"] | Non
 
 
 def load_program(path: Path) -> Program:
-    """A frozen network, on the processor, from a TorchScript, torch.export or ONNX file.
+    """A frozen network, on the CPU, from a TorchScript, torch.export or ONNX file.
 
     Raises:
         UserError: no such file, none of the three, damaged, or one that would run code while it loads.

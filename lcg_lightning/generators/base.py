@@ -13,7 +13,7 @@ from lcg_lightning.formats.fingerprint import fingerprint
 IMAGE_NOISE = 1 << 32
 """The draw of a sample's noise that its image starts from; those of its latent count from 0."""
 CPU_PIXELS = 32 * 64 * 64
-"""Image pixels that a processor works on at a time: their feature maps stay in its cache, and in its memory."""
+"""Image pixels that a CPU works on at a time: their feature maps stay in cache."""
 
 
 class _Frozen(type):
@@ -40,7 +40,7 @@ class Generator(nn.Module, metaclass=_Frozen):
     noise_shape: tuple[int, ...] | None = None
     """Shape of the standard normal noise that a latent leaves open, such as x_T; None where it leaves nothing."""
     statistics: tuple[Tensor, Tensor] | None = None
-    """Mean and standard deviation (*latent_shape) to whiten latents with, where the generator's file fixes them."""
+    """Mean and standard deviation (*latent_shape) that standardize latents, where the generator's file fixes them."""
 
     def decode(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (B, 3, image_size, image_size) in [-1, 1], float32.
@@ -94,7 +94,7 @@ class Generator(nn.Module, metaclass=_Frozen):
         return fingerprint(self)
 
     def at_once(self, like: Tensor) -> int:
-        """Rows to compute at a time, on the device of ``like``: all of a batch, but on a processor."""
+        """Rows to compute at a time, on the device of ``like``: the whole batch, except on a CPU."""
         return max(1, CPU_PIXELS // self.image_size**2) if like.device.type == "cpu" else max(1, len(like))
 
     def noise_of(self, seed: int, index: Tensor, like: Tensor) -> Tensor | None:

@@ -20,7 +20,7 @@ class DiffAEGenerator(Generator):
     Args:
         network: encoder and decoder.
         num_steps: T of the decoder's linear schedule.
-        statistics: mean and standard deviation (latent_dim,) that the checkpoint's latent prior whitens with.
+        statistics: mean and standard deviation (latent_dim,) that the checkpoint's latent prior standardizes with.
         steps: of decoding; T must hold an even stride of so many, such as 10, 20, 50, 100, 250.
         invert_steps: of inversion.
     """

@@ -9,18 +9,20 @@ from torch import Tensor
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import Condition, targets
-from lcg_lightning.data.store import LatentStore, whiten
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
-from lcg_lightning.methods.base import Method, Noise
+from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.methods.directions import read_directions
-from lcg_lightning.methods.lcg import SamplerName, Unguided
+from lcg_lightning.methods.unguided import SamplerName, Unguided
 
 
 def fit_linear(latents: Tensor, labels: Tensor, l2: float = 1e-3) -> tuple[Tensor, Tensor]:
     """The best linear model of one attribute on latents: logistic for labels 0 and 1, least squares for others.
 
     Args:
-        latents: (N, D) whitened.
+        latents: (N, D) standardized.
         labels: (N,), all known; 0 or 1, or any real numbers.
         l2: weight of |w|^2 / 2 in the mean loss.
 
@@ -45,7 +47,7 @@ def fit_linear(latents: Tensor, labels: Tensor, l2: float = 1e-3) -> tuple[Tenso
 
 
 class Line(NamedTuple):
-    """Where an attribute leads in whitened latents, and a linear model of it."""
+    """Where an attribute leads in standardized latents, and a linear model of it."""
 
     step: Tensor
     """(D,) by which one unit of scale moves."""
@@ -74,7 +76,7 @@ def shift(z: Tensor, target: Tensor, attribute: Attribute, line: Line, scale: fl
     A binary attribute moves by +-``scale`` steps. A number moves to where the linear model predicts the target.
 
     Args:
-        z: (B, D) whitened.
+        z: (B, D) standardized.
         target: (B,) in natural units, NaN where nothing is asked.
         attribute: a binary or continuous one.
         line: of that attribute.
@@ -97,7 +99,7 @@ class LatentArithmetic(Method):
 
     Args:
         prior: checkpoint of a ``LatentPrior``; needed to generate, not to edit.
-        scale: length of a binary attribute's step: standard deviations of whitened latents where the models are
+        scale: length of a binary attribute's step: standard deviations of standardized latents where the models are
             fitted, else lengths of the given direction (DiffAE edits by 0.3 sqrt(512) = 6.8 of its own).
         directions: attribute to InterFaceGAN boundary file, or the checkpoint of a DiffAE classifier.
         sampler: name of the prior's sampler.
@@ -121,14 +123,14 @@ class LatentArithmetic(Method):
         self.scale, self.directions = scale, directions
         self.start = Unguided(prior, sampler, steps) if prior else None
 
-    def prepare(self, store: LatentStore) -> None:
+    def prepare(self, store: LatentStore, space: LatentSpace) -> None:
         """Fits or reads one line an attribute."""
         if self.start:
-            self.start.prepare(store)
+            self.start.prepare(store, space)
             self.sampler, self.nfe = self.start.sampler, self.start.nfe
         self.schema: AttributeSchema = store.schema
         latents, labels, _ = store.split("train")
-        z, units = whiten(latents, store.mean, store.std), store.schema.unit(labels)
+        z, units = space.standardize(latents), store.schema.unit(labels)
         given = None if self.directions is None else read_directions(self.directions, store)
         nowhere = torch.full_like(z[0], torch.nan)
         lines = []
@@ -163,16 +165,16 @@ class LatentArithmetic(Method):
             z = shift(z, rows[:, i], attribute, line, self.scale)
         return z
 
-    def generate(self, condition: Condition, noise: Noise) -> Tensor:
+    def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Unguided samples (B, D), moved by every attribute that is asked for."""
         if self.start is None:
             raise UserError("method arithmetic: generation starts from samples of a prior; give its checkpoint")
         return self.moved(self.start.generate(condition, noise), condition)
 
-    def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        """Latents (B, D) after each edit; a step moves only what its own condition asks for."""
+    def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
+        """Latents (B, D) after each edit; a step moves what it asks for and leaves the rest."""
         results = []
-        for condition in conditions:
-            source = self.moved(source, condition)
+        for step in steps:
+            source = self.moved(source, step.asked)
             results.append(source)
         return results

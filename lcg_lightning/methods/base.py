@@ -1,24 +1,32 @@
 """What a method is: the one interface through which LCG and every baseline are judged."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from lcg_lightning.conditions import Condition
+from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
+from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain
 
-Noise = Callable[[int], Tensor]
-"""Draw number -> standard normal noise (B, D) of the samples of a batch; draw 0 is the start of sampling."""
+
+class Edit(NamedTuple):
+    """One step of a sequential edit."""
+
+    asked: Condition
+    """What this step asks for."""
+    merged: Condition
+    """What all steps up to this one ask for together, as :func:`lcg_lightning.conditions.merge` defines it."""
 
 
 class Method(nn.Module):
-    """Turns conditions into whitened latents (B, D).
+    """Turns conditions into standardized latents (B, D).
 
     Subclasses keep their plain constructor arguments in ``config``, which goes into the record, and load what they
-    need in :meth:`prepare`, which is called once, with the store, before anything else.
+    need in :meth:`prepare`, which is called once, before anything else.
     """
 
     name: str
@@ -33,14 +41,19 @@ class Method(nn.Module):
         super().__init__()
         self.config = plain(config)
 
-    def prepare(self, store: LatentStore) -> None:
-        """Loads or fits what the method needs and checks it against the store."""
+    def prepare(self, store: LatentStore, space: LatentSpace) -> None:
+        """Loads or fits what the method needs and checks it against the store.
+
+        Args:
+            store: latents and labels; a method learns from its train split alone.
+            space: of these latents, with the generator that decodes them.
+        """
         raise NotImplementedError
 
-    def generate(self, condition: Condition, noise: Noise) -> Tensor:
-        """Latents (B, D) that satisfy a condition, one for each row of noise."""
+    def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
+        """Latents (B, D) that satisfy a condition, one for each sample that the noise belongs to."""
         raise UserError(f"method {self.name} cannot generate; use it on an editing task")
 
-    def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
-        """Edits latents (B, D) by one condition after another; the latents (B, D) after each of them."""
+    def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
+        """Edits source latents (B, D) step by step; the latents (B, D) after each of them."""
         raise UserError(f"method {self.name} cannot edit; use it on a generation task")

@@ -29,7 +29,7 @@ def read_directions(source: Path | Mapping[str, Path], store: LatentStore) -> di
     """Unit steps towards attributes, in latents as the generator takes them.
 
     An InterFaceGAN boundary (arXiv 1907.10786) is a unit normal in W, so a step has length 1 there; on W+ it moves
-    every layer. A direction of DiffAE's classifier has length 1 in the latents that the checkpoint whitens.
+    every layer. A direction of DiffAE's classifier has length 1 in the latents that the checkpoint standardizes.
 
     Args:
         source: attribute to boundary file (.npy, (1, D) or (D,)), or the checkpoint of a DiffAE classifier.
@@ -48,7 +48,7 @@ def read_directions(source: Path | Mapping[str, Path], store: LatentStore) -> di
         classifier = load_linear_classifier(source)
         if store.mean.shape != classifier.mean.shape or not torch.allclose(store.mean, classifier.mean, rtol=1e-3):
             warnings.warn(
-                f"{source} whitens latents otherwise than {store.path}; check that both are of one autoencoder",
+                f"{source} standardizes latents otherwise than {store.path}; check that both are of one autoencoder",
                 stacklevel=2,
             )
         unit = torch.nn.functional.normalize(classifier.weight.double(), dim=1) * classifier.std

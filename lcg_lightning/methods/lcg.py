@@ -1,56 +1,22 @@
-"""Latent classifier guidance, and its prior alone: the method this package is about, and its floor."""
+"""Latent classifier guidance, the method that this package is about."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
-from lcg_lightning.conditions import And, Condition
+from lcg_lightning.conditions import Condition
+from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
-from lcg_lightning.diffusion.grids import Grid, logsnr_grid
+from lcg_lightning.diffusion.grids import logsnr_grid
 from lcg_lightning.diffusion.guidance import Source, guide
-from lcg_lightning.diffusion.samplers import SAMPLERS, ddim, evaluations, invert
+from lcg_lightning.diffusion.noise import SampleNoise
+from lcg_lightning.diffusion.samplers import ddim, evaluations, invert
 from lcg_lightning.diffusion.schedule import EpsModel
 from lcg_lightning.errors import UserError
-from lcg_lightning.methods.base import Method, Noise
+from lcg_lightning.methods.base import Edit, Method
+from lcg_lightning.methods.unguided import SamplerName, draw
 from lcg_lightning.models.load import load_classifier, load_prior
-
-SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "heun"]
-
-
-def draw(sampler: str, eps: EpsModel, grid: Grid, noise: Noise) -> Tensor:
-    """Latents (B, D) sampled from noise draw 0; a stochastic sampler takes draws 1, 2, ... as it goes."""
-    fresh = {"noise": lambda i: noise(i + 1)} if sampler == "ddpm" else {}
-    return SAMPLERS[sampler](eps, noise(0), grid, **fresh)
-
-
-class Unguided(Method):
-    """Samples of the prior that know nothing of the condition.
-
-    Args:
-        prior: checkpoint of a ``LatentPrior``.
-        sampler: name of the sampler.
-        steps: its steps, on a grid even in log-SNR.
-    """
-
-    name = "unguided"
-
-    def __init__(self, prior: Path, sampler: SamplerName = "dpmpp_2m", steps: int = 20) -> None:
-        super().__init__(prior=prior, sampler=sampler, steps=steps)
-        self.prior_path, self.sampler, self.steps = prior, sampler, steps
-
-    def prepare(self, store: LatentStore) -> None:
-        """Loads the prior."""
-        self.prior = load_prior(self.prior_path, store)
-        self.schema = store.schema
-        self.grid = logsnr_grid(self.prior.schedule, self.steps)
-        self.nfe = evaluations(self.sampler, self.grid)
-
-    def generate(self, condition: Condition, noise: Noise) -> Tensor:
-        """Latents (B, D) of the prior."""
-        eps = guide(self.prior, None, None, self.schema, self.prior.schedule, self.grid)
-        return draw(self.sampler, eps, self.grid, noise)
 
 
 class LatentClassifierGuidance(Method):
@@ -59,14 +25,14 @@ class LatentClassifierGuidance(Method):
     An edit adds the source term of :class:`~lcg_lightning.diffusion.guidance.Source` in its observation form, and
     starts from the noise that leads back to the source: DDIM is inverted under prior and source, then run again with
     the condition. So an edit that asks for nothing changes nothing, and what moves is moved by the condition. (From a
-    drawn or a zero start, the same target drags every latent towards the mean of the prior.) Conditions met once
-    stay in the tree.
+    drawn or a zero start, the same target drags every latent towards the mean of the prior.) A step keeps what
+    the steps before it asked for.
 
     Args:
         prior: checkpoint of a ``LatentPrior``.
         classifier: checkpoint of a ``LatentClassifier``.
         scale: guidance scale, the exponent of p(c | z_0).
-        tau: how far an edit may go from its source, in standard deviations of whitened latents.
+        tau: how far an edit may go from its source, in standard deviations of standardized latents.
         sampler: name of the sampler of generation.
         steps: steps of sampler and inversion, on a grid even in log-SNR.
         interval: fraction of the time range in which the classifier guides.
@@ -101,7 +67,7 @@ class LatentClassifierGuidance(Method):
         self.scale, self.tau = scale, tau
         self.sampler, self.steps, self.interval, self.fixed_point = sampler, steps, interval, fixed_point
 
-    def prepare(self, store: LatentStore) -> None:
+    def prepare(self, store: LatentStore, space: LatentSpace) -> None:
         """Loads prior and classifier."""
         self.prior = load_prior(self.prior_path, store)
         self.classifier = load_classifier(self.classifier_path, store)
@@ -130,16 +96,16 @@ class LatentClassifierGuidance(Method):
             source=source,
         )
 
-    def generate(self, condition: Condition, noise: Noise) -> Tensor:
+    def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D) sampled from the prior under the condition."""
         return draw(self.sampler, self._eps(condition), self.grid, noise)
 
-    def edit(self, source: Tensor, conditions: Sequence[Condition]) -> list[Tensor]:
+    def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
         """Latents (B, D) after each edit; the source of a step is the result of the last one."""
         results = []
-        for k in range(len(conditions)):
+        for step in steps:
             held = Source(source, tau=self.tau)
             start = invert(self._eps(None, held), source, self.grid, fixed_point=self.fixed_point)
-            source = ddim(self._eps(And(tuple(conditions[: k + 1])), held), start, self.grid)
+            source = ddim(self._eps(step.merged, held), start, self.grid)
             results.append(source)
         return results

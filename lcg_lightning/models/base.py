@@ -1,4 +1,4 @@
-"""What prior and classifier share in training: noised latents, averaged weights, the optimiser."""
+"""What prior and classifier share in training: noised latents, averaged weights, the optimizer."""
 
 import copy
 import math
@@ -28,15 +28,15 @@ class NoisedLatentModule(L.LightningModule):
         num_steps: T, its number of steps.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay.
-        warmup_steps: optimiser steps over which the learning rate rises linearly.
-        decay_steps: optimiser steps at whose end a cosine has brought the learning rate to 0; None keeps it.
-        ema_decay: share of the average kept per optimiser step; (1 + n) / (10 + n) while that is smaller.
+        warmup_steps: optimizer steps over which the learning rate rises linearly.
+        decay_steps: optimizer steps at whose end a cosine has brought the learning rate to 0; None keeps it.
+        ema_decay: share of the average kept per optimizer step; (1 + n) / (10 + n) while that is smaller.
         seed: of the noise.
     """
 
     levels: Tensor
-    whitening: tuple[Tensor, Tensor] | None = None
-    """Mean and standard deviation (*latent_shape) float64 that whiten the latents it was trained on."""
+    statistics: tuple[Tensor, Tensor] | None = None
+    """Mean and standard deviation (*latent_shape) float64 that standardize the latents it was trained on."""
 
     def __init__(
         self,
@@ -62,18 +62,18 @@ class NoisedLatentModule(L.LightningModule):
         self.seed = seed
 
     def setup(self, stage: str) -> None:
-        """Keeps what whitens the data of a fit."""
+        """Keeps what standardizes the data of a fit."""
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, LatentDataModule):
-            self.whitening = data.store.mean, data.store.std
+            self.statistics = data.store.mean, data.store.std
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes what whitens its latents beside the weights."""
-        checkpoint["whitening"] = self.whitening
+        """Writes what standardizes its latents beside the weights."""
+        checkpoint["statistics"] = self.statistics
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Reads it, unless a fit has set it from its data."""
-        self.whitening = self.whitening or checkpoint.get("whitening")
+        self.statistics = self.statistics or checkpoint.get("statistics", checkpoint.get("whitening"))
 
     def noise_for_training(self, z0: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Times (B,) int64, spread evenly over 0 .. T-1 from a random start, and noise of z0's shape."""
@@ -94,7 +94,7 @@ class NoisedLatentModule(L.LightningModule):
         return q_sample(z0, self.levels[t], eps)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One step of the optimiser, then one of the average."""
+        """One step of the optimizer, then one of the average."""
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
         keep = min(self.ema_decay, (1 + step) / (10 + step))

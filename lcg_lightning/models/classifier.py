@@ -35,9 +35,9 @@ class LatentClassifier(NoisedLatentModule):
         num_steps: T, its number of steps.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay.
-        warmup_steps: optimiser steps over which the learning rate rises linearly.
-        decay_steps: optimiser steps at whose end a cosine has brought the learning rate to 0; None keeps it.
-        ema_decay: share of the averaged weights kept per optimiser step.
+        warmup_steps: optimizer steps over which the learning rate rises linearly.
+        decay_steps: optimizer steps at whose end a cosine has brought the learning rate to 0; None keeps it.
+        ema_decay: share of the averaged weights kept per optimizer step.
         seed: of the training and evaluation noise.
     """
 

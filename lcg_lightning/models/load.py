@@ -18,7 +18,7 @@ def load_prior(path: Path, store: LatentStore) -> LatentPrior:
     """A trained prior, ours or that of a DiffAE latent checkpoint, checked against the store it is to work on.
 
     Raises:
-        UserError: the file is no prior checkpoint, one for latents of another size, or whitened
+        UserError: the file is no prior checkpoint, one for latents of another size, or standardized
             otherwise than the store's.
     """
     if is_diffae(peek(path)):
@@ -62,10 +62,10 @@ def _check_latents(path: Path, network: NoisedLatentModule, store: LatentStore) 
     if width != wanted:
         raise UserError(f"{path}: made for latents of {width} numbers, but the store {store.path} has {wanted}")
     own = (store.mean, store.std)
-    if network.whitening is not None and not all(map(_same, network.whitening, own)):
+    if network.statistics is not None and not all(map(_same, network.statistics, own)):
         raise UserError(
-            f"{path}: made for latents that are whitened by other statistics than those of {store.path}; train it on "
-            "this store (for the prior of a DiffAE checkpoint, encode the store with that checkpoint as generator)"
+            f"{path}: made for latents that are standardized by other statistics than those of {store.path}; train it "
+            "on this store (for the prior of a DiffAE checkpoint, encode the store with that checkpoint as generator)"
         )
 
 
@@ -84,5 +84,5 @@ def prior_of_diffae(found: LatentNet, path: Path) -> LatentPrior:
     for network in (prior.net, prior.ema):
         load_weights(network, {key: value.clone() for key, value in found.state.items()}, path)
     prior.ema.requires_grad_(False)
-    prior.whitening = found.mean, found.std
+    prior.statistics = found.mean, found.std
     return prior

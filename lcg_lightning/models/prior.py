@@ -1,4 +1,4 @@
-"""The latent prior: a denoising diffusion model of whitened latents."""
+"""The latent prior: a denoising diffusion model of standardized latents."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ class LatentPrior(NoisedLatentModule):
 
     The network's own output F is what a standard normal prior leaves unexplained:
     eps_theta = sqrt(1 - a) z_t + sqrt(a) F(z_t, t), the preconditioning of EDM (arXiv 2206.00364, eq. 7) at
-    unit data variance. Whitened latents are near that prior, so F starts close to its target at every noise
+    unit data variance. Standardized latents are near that prior, so F starts close to its target at every noise
     level. With ``output: eps`` it is eps_theta itself, as in DiffAE.
 
     Sampling and evaluation go through the averaged weights: ``time_table``, ``forward_at``, ``forward``.
@@ -36,9 +36,9 @@ class LatentPrior(NoisedLatentModule):
         num_steps: T, its number of steps.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay.
-        warmup_steps: optimiser steps over which the learning rate rises linearly.
-        decay_steps: optimiser steps at whose end a cosine has brought the learning rate to 0; None keeps it.
-        ema_decay: share of the averaged weights kept per optimiser step.
+        warmup_steps: optimizer steps over which the learning rate rises linearly.
+        decay_steps: optimizer steps at whose end a cosine has brought the learning rate to 0; None keeps it.
+        ema_decay: share of the averaged weights kept per optimizer step.
         seed: of the training and evaluation noise.
     """
 
@@ -127,7 +127,7 @@ class LatentPrior(NoisedLatentModule):
         self.log("val/bpd", self.val_bpd, prog_bar=True)
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
-        """Logs ``test/elbo`` (nats per sample) and ``test/bpd`` (bits per dimension) of whitened latents."""
+        """Logs ``test/elbo`` (nats per sample) and ``test/bpd`` (bits per dimension) of standardized latents."""
         z0 = batch["latents"]
         nats = self.elbo(z0, batch["index"])
         self.test_elbo.update(nats)

@@ -125,7 +125,7 @@ def render(faces: Faces, size: int = IMAGE_SIZE, chunk: int = 32) -> Tensor:
     Args:
         faces: B faces.
         size: pixels along an edge.
-        chunk: faces drawn at a time; small enough that a layer stays in the processor's cache.
+        chunk: faces drawn at a time; small enough that a layer stays in the CPU cache.
 
     Returns:
         images (B, 3, size, size) in [-1, 1].

@@ -140,7 +140,7 @@ def test_networks_trained_on_other_statistics(world, sampling, tmp_path, capsys)
         write_store(tmp_path / name, parts, store.schema, store.fingerprint, {}, (store.mean, std))
     assert main(["sample", "Hat", str(tmp_path / "same"), *map(str, sampling[1:]), "--n=1", "--steps=2"]) == 0
     message = fails(capsys, "sample", "Hat", tmp_path / "other", *sampling[1:3], tmp_path / "again")
-    assert "whitened by other statistics" in message
+    assert "standardized by other statistics" in message
 
 
 def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):

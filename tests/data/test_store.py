@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.data.store import LatentStore, Split, hash_splits, unwhiten, whiten, write_store
+from lcg_lightning.data.space import standardize, unstandardize
+from lcg_lightning.data.store import LatentStore, Split, hash_splits, write_store
 from lcg_lightning.errors import UserError
 
 SCHEMA = AttributeSchema(
@@ -37,7 +38,7 @@ def maker(fingerprint, latent_shape=(2, 3)):
     return SimpleNamespace(fingerprint=fingerprint, latent_shape=latent_shape)
 
 
-def test_round_trip_and_whitening(store):
+def test_round_trip_and_standardization(store):
     opened = LatentStore.open(store, maker("abc"))
     assert (opened.schema, opened.fingerprint, opened.source) == (SCHEMA, "abc", {"images": "here"})
     assert opened.sizes == {"train": 9000, "test": 7}
@@ -47,12 +48,14 @@ def test_round_trip_and_whitening(store):
         torch.testing.assert_close(got.labels, expected.labels, rtol=0, atol=0, equal_nan=True)
         assert got.ids == expected.ids
     latents = opened.split("train").latents
-    z = whiten(latents.double(), opened.mean, opened.std)
+    z = standardize(latents.double(), opened.mean, opened.std)
     assert z.shape == (9000, 6)
     torch.testing.assert_close(z.mean(0), torch.zeros(6).double(), rtol=0, atol=1e-9)
     spread = torch.tensor([0.0, 1, 1, 1, 1, 1]).double()  # the first dimension never varies
     torch.testing.assert_close(z.std(0, correction=0), spread, rtol=0, atol=1e-9)
-    torch.testing.assert_close(unwhiten(whiten(latents, opened.mean, opened.std), opened.mean, opened.std), latents)
+    torch.testing.assert_close(
+        unstandardize(standardize(latents, opened.mean, opened.std), opened.mean, opened.std), latents
+    )
 
 
 def test_split_depends_on_the_id_alone_and_keeps_its_fractions():
@@ -158,7 +161,7 @@ def test_given_statistics_whiten_and_constant_labels_are_told(tmp_path):
     ]
     store = LatentStore.open(path)
     torch.testing.assert_close(
-        whiten(rows.latents, store.mean, store.std), ((rows.latents - mean) / std).float().flatten(1)
+        standardize(rows.latents, store.mean, store.std), ((rows.latents - mean) / std).float().flatten(1)
     )
     with pytest.raises(UserError, match="statistics have shape"):
         write_store(tmp_path / "other", {"train": rows}, SCHEMA, "abc", {}, (mean[0], std[0]))

@@ -119,7 +119,7 @@ def test_second_order_samplers_converge_as_such_and_beat_ddim(sampler, name):
 
 
 def test_heun_is_exact_for_a_standard_normal():
-    """The probability flow leaves whitened Gaussian data where they are; only the last step moves them."""
+    """The probability flow leaves standardized Gaussian data where they are; only the last step moves them."""
     grid = uniform_grid(SCHEDULE, 5)
     standard = GaussianPrior(torch.zeros(16, dtype=torch.float64), PRIOR.eye)
     z = start()

@@ -11,6 +11,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.module import Evaluation
 from lcg_lightning.evaluation.tasks import Conditional, Editing
+from lcg_lightning.methods.real import Real
 from tests.conftest import ROOT
 from tests.generators.published import stylegan2_pickle
 
@@ -142,8 +143,8 @@ def test_wandb_keeps_the_table_and_the_picture_offline(evaluate, tmp_path, monke
 def test_networks_of_the_zoo_judge_the_zoo_alone(tmp_path):
     stylegan2_pickle(path := tmp_path / "network.pkl", size=64)
     with pytest.raises(UserError, match="without a judge nothing can be measured on the task editing"):
-        Evaluation(Editing(["Smiling"]), generator=str(path))
+        Evaluation(Editing(["Smiling"]), Real(), generator=str(path))
     with pytest.raises(UserError, match="no identity network to take features from; set features: inception"):
-        Evaluation(Conditional(1), generator=str(path))
-    named = Evaluation(Conditional(1))
+        Evaluation(Conditional(1), Real(), generator=str(path))
+    named = Evaluation(Conditional(1), Real())
     assert (named.judge.name, named.identity.name) == ("synthfaces-attributes", "synthfaces-identity")

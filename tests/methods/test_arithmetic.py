@@ -9,9 +9,11 @@ import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import parse
-from lcg_lightning.data.store import LatentStore, Split, unwhiten, whiten, write_store
+from lcg_lightning.data.space import LatentSpace, standardize, unstandardize
+from lcg_lightning.data.store import LatentStore, Split, write_store
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.arithmetic import LatentArithmetic, Line, fit_linear, shift
+from lcg_lightning.methods.base import Edit
 from tests.generators.published import diffae_checkpoint
 
 BOUNDARIES = Path(__file__).parents[3] / "shared/data/interfacegan"
@@ -56,21 +58,25 @@ def store_of(tmp_path, attributes, shape=(8,), statistics=None):
     return LatentStore.open(path)
 
 
+def space_of(store):
+    return LatentSpace(None, store.mean, store.std)
+
+
 def test_boundary_moves_latents_by_its_own_length(tmp_path):
     store = store_of(tmp_path, (Attribute("Smiling"), Attribute("Age", "continuous", low=0, high=100)), (3, 8))
     normal = np.zeros((1, 8))
     normal[0, :2] = 0.6, 0.8
     np.save(tmp_path / "b.npy", normal)
     method = LatentArithmetic(scale=2.5, directions={"smiling": tmp_path / "b.npy", "Age": tmp_path / "b.npy"})
-    method.prepare(store)
+    method.prepare(store, space_of(store))
     w = store.split("train").latents[:5]
-    z = whiten(w, store.mean, store.std)
-    moved = unwhiten(method.edit(z, [parse("~Smiling", store.schema)])[0], store.mean, store.std)
+    z = standardize(w, store.mean, store.std)
+    moved = unstandardize(method.edit(z, [Edit(parse("~Smiling", store.schema), None)])[0], store.mean, store.std)
     torch.testing.assert_close(moved - w, -2.5 * torch.tensor(normal).float().expand(5, 3, 8), rtol=1e-4, atol=1e-5)
-    [aged] = method.edit(z, [parse("Age=55", store.schema)])
+    [aged] = method.edit(z, [Edit(parse("Age=55", store.schema), None)])
     predicted = aged @ method.weight[1] + method.bias[1]
     torch.testing.assert_close(predicted, torch.full((5,), 0.55), rtol=1e-4, atol=1e-4)
-    off = unwhiten(aged, store.mean, store.std) - w
+    off = unstandardize(aged, store.mean, store.std) - w
     assert off[..., 2:].abs().max() < 1e-4 < 1e-3 < off[..., :2].abs().min()
 
 
@@ -81,15 +87,15 @@ def test_diffae_classifier_edits_as_its_authors_do(tmp_path):
     store = store_of(tmp_path, (Attribute("Male"), Attribute("Smiling"), Attribute("Hat")))
     amplitude = 0.3
     method = LatentArithmetic(scale=amplitude * math.sqrt(8), directions=path)
-    method.prepare(store)
+    method.prepare(store, space_of(store))
     z_sem = store.split("train").latents[:5]
     w = state["classifier.weight"][31]
     expected = ((z_sem - mean) / std + amplitude * math.sqrt(8) * w / w.norm()) * std + mean
-    z = whiten(z_sem, store.mean, store.std)
-    moved = unwhiten(method.edit(z, [parse("Smiling", store.schema)])[0], store.mean, store.std)
+    z = standardize(z_sem, store.mean, store.std)
+    moved = unstandardize(method.edit(z, [Edit(parse("Smiling", store.schema), None)])[0], store.mean, store.std)
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="no direction for Hat"):
-        method.edit(z, [parse("Hat", store.schema)])
+        method.edit(z, [Edit(parse("Hat", store.schema), None)])
 
 
 def test_wrong_boundaries_are_one_line(tmp_path):
@@ -101,12 +107,12 @@ def test_wrong_boundaries_are_one_line(tmp_path):
     ):
         np.save(tmp_path / "b.npy", array)
         with pytest.raises(UserError, match=message):
-            LatentArithmetic(directions={"Smiling": tmp_path / "b.npy"}).prepare(store)
+            LatentArithmetic(directions={"Smiling": tmp_path / "b.npy"}).prepare(store, space_of(store))
     (tmp_path / "b.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(UserError, match=r"cannot be read as a \.npy file"):
-        LatentArithmetic(directions={"Smiling": tmp_path / "b.npy"}).prepare(store)
+        LatentArithmetic(directions={"Smiling": tmp_path / "b.npy"}).prepare(store, space_of(store))
     with pytest.raises(UserError, match="did you mean Smiling"):
-        LatentArithmetic(directions={"Smile": tmp_path / "b.npy"}).prepare(store)
+        LatentArithmetic(directions={"Smile": tmp_path / "b.npy"}).prepare(store, space_of(store))
 
 
 @pytest.mark.skipif(not BOUNDARIES.exists(), reason="published boundaries are not part of the repository")
@@ -115,10 +121,10 @@ def test_published_boundaries_load(tmp_path):
     store = store_of(tmp_path, tuple(Attribute(name) for name in names), (512,))
     files = {name: BOUNDARIES / f"stylegan_ffhq_{file}_w_boundary.npy" for name, file in names.items()}
     method = LatentArithmetic(scale=3.0, directions=files)
-    method.prepare(store)
+    method.prepare(store, space_of(store))
     w = store.split("train").latents[:2]
-    z = whiten(w, store.mean, store.std)
+    z = standardize(w, store.mean, store.std)
     for name, file in files.items():
-        moved = unwhiten(method.edit(z, [parse(name, store.schema)])[0], store.mean, store.std)
+        moved = unstandardize(method.edit(z, [Edit(parse(name, store.schema), None)])[0], store.mean, store.std)
         expected = torch.from_numpy(3 * np.load(file)).float().expand(2, -1)
         torch.testing.assert_close(moved - w, expected, rtol=1e-3, atol=1e-4)

@@ -12,12 +12,16 @@ from lcg_lightning.diffusion.grids import logsnr_grid
 from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
-from lcg_lightning.methods.lcg import LatentClassifierGuidance, Unguided
+from lcg_lightning.methods.base import Edit
+from lcg_lightning.methods.lcg import LatentClassifierGuidance
+from lcg_lightning.methods.unguided import Unguided
 from tests.generators.published import diffae_checkpoint
 
 SCHEMA = AttributeSchema((Attribute("Hat"),))
 W = torch.tensor([1.5, -0.5, 0.0], dtype=torch.float64)
 SCHEDULE = make_schedule("linear")
+
+HAT = Edit(Literal("Hat"), Literal("Hat"))
 
 
 class Normal:
@@ -53,14 +57,15 @@ def noise(n):
 
 
 def test_an_edit_that_asks_for_nothing_changes_nothing():
+    nothing = Literal("Hat", torch.full((50,), math.nan))
     z = noise(50)(9)
-    (edited,) = lcg(steps=20, fixed_point=20).edit(z, [Literal("Hat", torch.full((50,), math.nan))])
+    (edited,) = lcg(steps=20, fixed_point=20).edit(z, [Edit(nothing, nothing)])
     torch.testing.assert_close(edited, z, rtol=0, atol=1e-6)
 
 
 def test_an_edit_moves_along_the_classifiers_direction_and_no_other():
     z = noise(50)(9)
-    move = lcg(scale=2.0, fixed_point=20).edit(z, [Literal("Hat")])[0] - z
+    move = lcg(scale=2.0, fixed_point=20).edit(z, [HAT])[0] - z
     along = move @ W / W.norm()
     assert (along > 0).all()
     across = move - along[:, None] * W / W.norm()
@@ -69,7 +74,7 @@ def test_an_edit_moves_along_the_classifiers_direction_and_no_other():
 
 def test_a_wider_tau_and_a_larger_scale_move_further():
     z = noise(50)(9)
-    far = [lcg(scale=s, tau=t).edit(z, [Literal("Hat")])[0] @ W for s, t in ((1, 0.5), (1, 1.5), (3, 1.5))]
+    far = [lcg(scale=s, tau=t).edit(z, [HAT])[0] @ W for s, t in ((1, 0.5), (1, 1.5), (3, 1.5))]
     assert far[0].mean() < far[1].mean() < far[2].mean()
 
 
@@ -93,7 +98,7 @@ def test_unguided_samples_are_the_prior():
     torch.testing.assert_close(z.T @ z / 4000, torch.eye(3).double(), rtol=0, atol=0.08)
 
 
-def test_the_prior_of_a_diffae_checkpoint_fits_only_its_own_whitening(tmp_path):
+def test_the_prior_of_a_diffae_checkpoint_fits_only_its_own_statistics(tmp_path):
     path = diffae_checkpoint(tmp_path / "latent.ckpt", "latent")
     state = torch.load(path, weights_only=False)["state_dict"]
     own = state["conds_mean"][0].double(), state["conds_std"][0].double()
@@ -103,10 +108,10 @@ def test_the_prior_of_a_diffae_checkpoint_fits_only_its_own_whitening(tmp_path):
         write_store(tmp_path / name, {"train": rows}, SCHEMA, "f" * 16, {}, statistics)
         stores[name] = LatentStore.open(tmp_path / name)
     method = Unguided(path, sampler="ddim", steps=10)
-    method.prepare(stores["own"])
+    method.prepare(stores["own"], None)
     z = method.generate(Literal("Hat", torch.ones(3)), lambda draw: sample_noise(0, range(3), (8,), draw))
     assert z.shape == (3, 8)
-    with pytest.raises(UserError, match="whitened by other statistics"):
-        Unguided(path).prepare(stores["others"])
+    with pytest.raises(UserError, match="standardized by other statistics"):
+        Unguided(path).prepare(stores["others"], None)
     with pytest.raises(UserError, match="holds no latent prior"):
-        Unguided(diffae_checkpoint(tmp_path / "autoenc.ckpt")).prepare(stores["own"])
+        Unguided(diffae_checkpoint(tmp_path / "autoenc.ckpt")).prepare(stores["own"], None)

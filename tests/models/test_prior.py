@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lcg_lightning.data.datamodule import LatentDataModule
-from lcg_lightning.data.store import unwhiten
+from lcg_lightning.data.space import unstandardize
 from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.diffusion.schedule import q_sample
 from lcg_lightning.models.prior import LatentPrior
@@ -28,7 +28,7 @@ def test_prior_learns_two_modes(fitted):
     modes = [GaussianPrior((m.mean - mean) / std, m.cov / std.outer(std)) for m in MODES]
     latents = data.store.split("test").latents.double()
     z0 = (latents - mean) / std
-    assert torch.allclose(unwhiten(z0, mean, std), latents)
+    assert torch.allclose(unstandardize(z0, mean, std), latents)
     eps = sample_noise(0, range(len(z0)), (D,)).double()
     t = torch.arange(len(z0)) * 1000 // len(z0)
     a = prior.schedule.alpha_bar[t]
