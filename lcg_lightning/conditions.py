@@ -35,7 +35,7 @@ LOG_VARIANCE_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
-class Literal:
+class Is:
     """Attribute ``name`` has ``value``."""
 
     name: str
@@ -72,7 +72,7 @@ class Scaled:
     term: "Condition"
 
 
-Condition = Literal | And | Or | Not | Scaled
+Condition = Is | And | Or | Not | Scaled
 
 
 def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> Tensor:
@@ -96,7 +96,7 @@ def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> 
         UserError: unknown attribute, or something without a complement under ``~`` or ``|``.
     """
     match condition:
-        case Literal(name, value) if schema[name].kind == "continuous" or isinstance(value, Tensor):
+        case Is(name, value) if schema[name].kind == "continuous" or isinstance(value, Tensor):
             return _target(schema[name], value, outputs[:, schema.head(name)])
         case And(terms):
             return torch.stack([log_prob(t, outputs, schema) for t in terms]).sum(0)
@@ -126,7 +126,7 @@ def _target(attribute: Attribute, value: float | Tensor, out: Tensor) -> Tensor:
 def _pair(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> tuple[Tensor, Tensor]:
     """(log p, log(1 - p)), each (B,)."""
     match condition:
-        case Literal(name, value):
+        case Is(name, value):
             attribute, out = schema[name], outputs[:, schema.head(name)]
             if isinstance(value, Tensor) or attribute.kind == "continuous":
                 raise UserError(f"condition: {name} has a continuous or per-sample target; {_NO_COMPLEMENT}")
@@ -163,7 +163,7 @@ def _all(log_p: list[Tensor], log_not: list[Tensor]) -> tuple[Tensor, Tensor]:
 def names(condition: Condition) -> tuple[str, ...]:
     """The attributes that a condition names, each once, in order of appearance."""
     match condition:
-        case Literal(name):
+        case Is(name):
             return (name,)
         case And(terms) | Or(terms):
             return tuple(dict.fromkeys(n for t in terms for n in names(t)))
@@ -173,7 +173,7 @@ def names(condition: Condition) -> tuple[str, ...]:
 
 def conjunction(targets: Tensor, schema: AttributeSchema) -> Condition:
     """The condition that asks each sample for its own label row (B, A) in natural units, NaN where free."""
-    return And(tuple(Literal(name, targets[:, i]) for i, name in enumerate(schema.names)))
+    return And(tuple(Is(name, targets[:, i]) for i, name in enumerate(schema.names)))
 
 
 def merge(conditions: Sequence[Condition]) -> Condition:
@@ -206,10 +206,10 @@ def _terms(condition: Condition) -> Iterator[Condition]:
 
 def _over(term: Condition, kept: Sequence[Condition]) -> Condition:
     """The term, whose free samples keep the earlier target of the same attribute."""
-    if isinstance(term, Literal) and isinstance(term.value, Tensor):
+    if isinstance(term, Is) and isinstance(term.value, Tensor):
         for old in kept:
-            if isinstance(old, Literal) and old.name == term.name:
-                return Literal(term.name, torch.where(term.value.isnan(), old.value, term.value))
+            if isinstance(old, Is) and old.name == term.name:
+                return Is(term.name, torch.where(term.value.isnan(), old.value, term.value))
     return term
 
 
@@ -235,10 +235,10 @@ def targets(condition: Condition, schema: AttributeSchema, batch: int) -> Tensor
     return rows
 
 
-def _literals(condition: Condition, negated: bool = False) -> Iterator[tuple[Literal, bool]]:
+def _literals(condition: Condition, negated: bool = False) -> Iterator[tuple[Is, bool]]:
     """The literals of a conjunction, each with whether it is negated."""
     match condition:
-        case Literal():
+        case Is():
             yield condition, negated
         case Not(term):
             yield from _literals(term, not negated)
@@ -251,15 +251,15 @@ def _literals(condition: Condition, negated: bool = False) -> Iterator[tuple[Lit
             for term in terms:
                 yield from _literals(term, True)
         case _:
-            raise UserError("condition: it leaves a choice; only literals joined by & ask for definite values")
+            raise UserError("condition: it leaves a choice; only attributes joined by & ask for definite values")
 
 
 def to_text(condition: Condition, schema: AttributeSchema) -> str:
     """The text that :func:`parse` reads back as the same tree; per-sample targets are shown as ``Name=?``."""
     match condition:
-        case Literal(name, Tensor()):
+        case Is(name, Tensor()):
             return f"{name}=?"
-        case Literal(name, value):
+        case Is(name, value):
             attribute = schema[name]
             if attribute.kind == "categorical":
                 return f"{name}={attribute.classes[int(value)]}"
@@ -354,7 +354,7 @@ class _Parser:
             return inner
         return self.literal()
 
-    def literal(self) -> Literal:
+    def literal(self) -> Is:
         column, name = self.column, self.word("an attribute")
         if self.peek() == "*":
             self.fail(_SCALE_PLACE, column)
@@ -366,11 +366,11 @@ class _Parser:
             self.refusals.append((column, f"{attribute.name} has a continuous target; {_NO_COMPLEMENT}"))
         if self.take("="):
             column = self.column
-            return Literal(attribute.name, self.value(attribute, column, self.word("a value")))
+            return Is(attribute.name, self.value(attribute, column, self.word("a value")))
         if attribute.kind != "binary":
             example = attribute.classes[0] if attribute.classes else f"{(attribute.low + attribute.high) / 2:g}"
             self.fail(f"{attribute.name} needs a value, such as {attribute.name}={example}", column)
-        return Literal(attribute.name)
+        return Is(attribute.name)
 
     def value(self, attribute: Attribute, column: int, word: str) -> float:
         number = _number(word)

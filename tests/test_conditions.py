@@ -8,7 +8,7 @@ from torch.distributions import Normal
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import (
     And,
-    Literal,
+    Is,
     Not,
     Or,
     Scaled,
@@ -30,7 +30,7 @@ SCHEMA = AttributeSchema(
         Attribute("5_o_Clock_Shadow"),
     )
 )
-S, H, F = Literal("Smiling"), Literal("Hat"), Literal("5_o_Clock_Shadow")
+S, H, F = Is("Smiling"), Is("Hat"), Is("5_o_Clock_Shadow")
 
 
 def outputs(n=6, seed=0, dtype=torch.float64):
@@ -42,7 +42,7 @@ def probability(condition, out):
 
     def holds(c, state):
         match c:
-            case Literal(name, value):
+            case Is(name, value):
                 return state[name] == value
             case And(terms):
                 return all(holds(t, state) for t in terms)
@@ -99,12 +99,12 @@ def test_continuous_literal_scale_and_sum():
 
 def test_de_morgan_and_double_negation_hold_to_the_last_bit():
     out = outputs(64, dtype=torch.float32) * 20
-    g = Literal("Hair", 2.0)
+    g = Is("Hair", 2.0)
     for left, right in (
         (Not(And((S, H, g))), Or((Not(S), Not(H), Not(g)))),
         (Not(Or((S, H, g))), And((Not(S), Not(H), Not(g)))),
         (Not(Not(Or((S, H)))), Or((S, H))),
-        (Literal("Smiling", 0.0), Not(S)),
+        (Is("Smiling", 0.0), Not(S)),
     ):
         assert torch.equal(log_prob(left, out, SCHEMA), log_prob(right, out, SCHEMA))
 
@@ -168,11 +168,11 @@ def test_targets_of_a_conjunction():
         ("Smiling & Hat | ~5_o_clock_shadow", Or((And((S, H)), Not(F)))),
         ("Smiling&(Hat|5_o_Clock_Shadow)", And((S, Or((H, F))))),
         ("~~Smiling & ((Hat))", And((Not(Not(S)), H))),
-        ("~Hat=0", Not(Literal("Hat", 0.0))),
-        ("HAIR=Gray & hair = 1", And((Literal("Hair", 2.0), Literal("Hair", 1.0)))),
+        ("~Hat=0", Not(Is("Hat", 0.0))),
+        ("HAIR=Gray & hair = 1", And((Is("Hair", 2.0), Is("Hair", 1.0)))),
         (
             "1e1*Yaw=-0.5 & .5*(Smiling | Hat)",
-            And((Scaled(10.0, Literal("Yaw", -0.5)), Scaled(0.5, Or((S, H))))),
+            And((Scaled(10.0, Is("Yaw", -0.5)), Scaled(0.5, Or((S, H))))),
         ),
         ("2*~(Smiling & Hat)", Scaled(2.0, Not(And((S, H))))),
     ],
@@ -232,9 +232,9 @@ def test_mistakes_are_pointed_at(text, column, complaint):
 def test_trees_built_by_hand_meet_the_same_refusals():
     out = outputs()
     for tree in (
-        Not(Literal("Yaw", 3.0)),
+        Not(Is("Yaw", 3.0)),
         Or((S, Scaled(2.0, H))),
-        Not(Literal("Hat", torch.zeros(6))),
+        Not(Is("Hat", torch.zeros(6))),
     ):
         with pytest.raises(UserError, match=r"~ or \|"):
             log_prob(tree, out, SCHEMA)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.conditions import And, Literal, log_prob
+from lcg_lightning.conditions import And, Is, log_prob
 from lcg_lightning.diffusion.grids import uniform_grid
 from lcg_lightning.diffusion.guidance import guide
 from lcg_lightning.diffusion.schedule import make_schedule
@@ -55,7 +55,7 @@ def main(
         device: where to run.
     """
     schema = AttributeSchema(tuple(Attribute(f"a{i}") for i in range(attributes)))
-    condition = And(tuple(Literal(name) for name in schema.names))
+    condition = And(tuple(Is(name) for name in schema.names))
     schedule = make_schedule("linear")
     grid = uniform_grid(schedule, 20)
     prior = LatentMLP(dim, hidden, layers).to(device).requires_grad_(False)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.conditions import Literal, log_prob
+from lcg_lightning.conditions import Is, log_prob
 from lcg_lightning.data.datamodule import LatentBatch
 from lcg_lightning.models.base import NoisedLatentModule, ScheduleName
 from lcg_lightning.models.calibration import fit_calibration
@@ -97,7 +97,7 @@ class LatentClassifier(NoisedLatentModule):
 
         Continuous attributes have a density, in their unit scale [0, 1].
         """
-        terms = [log_prob(Literal(n, labels[:, i]), outputs, self.schema) for i, n in enumerate(self.schema.names)]
+        terms = [log_prob(Is(n, labels[:, i]), outputs, self.schema) for i, n in enumerate(self.schema.names)]
         return torch.stack(terms, 1)
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:

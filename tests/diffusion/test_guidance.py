@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.conditions import And, Literal, Not, Or, Scaled, log_prob
+from lcg_lightning.conditions import And, Is, Not, Or, Scaled, log_prob
 from lcg_lightning.diffusion.grids import logsnr_grid, uniform_grid
 from lcg_lightning.diffusion.guidance import Source, guide
 from lcg_lightning.diffusion.schedule import make_schedule
@@ -81,14 +81,14 @@ def test_gaussian_likelihood_gives_the_exact_posterior():
         return torch.cat([PRIOR.tweedie(z, a) @ A.T, variance], 1)
 
     schema = AttributeSchema((Attribute("y", "continuous"),))
-    model = guide(PRIOR_NET, Exact(head), Literal("y", y.item()), schema, SCHEDULE, GRID)
+    model = guide(PRIOR_NET, Exact(head), Is("y", y.item()), schema, SCHEDULE, GRID)
     assert_same(model, PRIOR.observe(A, G, y))
 
 
 def test_log_linear_classifier_tilts_the_prior():
     w = 0.3 * draw(D, seed=3)
     heads = Exact(lambda z, a: linear_log_prob(PRIOR.tilt_gradient(a, w))(z, a))
-    condition = Literal("a")
+    condition = Is("a")
     model = guide(PRIOR_NET, heads, condition, AttributeSchema((Attribute("a"),)), SCHEDULE, GRID, scale=2.5)
     assert_same(model, PRIOR.tilt(2.5 * w))
 
@@ -96,7 +96,7 @@ def test_log_linear_classifier_tilts_the_prior():
 def test_a_tree_takes_one_pass_and_equals_the_sum_of_gradients_of_logistic_terms():
     w = 0.5 * draw(3, D, seed=4)
     heads = Exact(lambda z, a: torch.stack([logit_of(PRIOR.logistic_log_prob(z, a, v)) for v in w], 1))
-    condition = And((Literal("a"), Scaled(2.0, Or((Not(Literal("b")), Literal("c"))))))
+    condition = And((Is("a"), Scaled(2.0, Or((Not(Is("b")), Is("c"))))))
     model = guide(PRIOR_NET, heads, condition, BINARY, SCHEDULE, GRID, scale=1.5)
     z = draw(5, D, seed=9).requires_grad_()
     for i, a in enumerate(LEVELS):
@@ -145,7 +145,7 @@ def test_observed_source_with_a_classifier():
     eye, w, tau = torch.eye(D, dtype=torch.float64), 0.3 * draw(D, seed=3), 0.7
     source = Source(draw(1, D, seed=5), tau=tau)
     heads = Exact(lambda z, a: linear_log_prob(PRIOR.tilt_gradient(a, w))(z, a))
-    args = (Literal("a"), AttributeSchema((Attribute("a"),)), SCHEDULE, GRID)
+    args = (Is("a"), AttributeSchema((Attribute("a"),)), SCHEDULE, GRID)
     model = guide(PRIOR_NET, heads, *args, scale=2.0, source=source)
     assert_same(model, PRIOR.observe(eye, tau**2 * eye, source.z[0]).tilt(2 * w), cleanest=BEYOND)
 
@@ -156,7 +156,7 @@ def test_observed_source_with_a_classifier():
 
 def test_latent_arithmetic_is_the_limit_without_a_prior_from_any_start():
     w = draw(2, D, seed=3)
-    condition = And((Scaled(0.7, Literal("a")), Scaled(1.9, Literal("b"))))
+    condition = And((Scaled(0.7, Is("a")), Scaled(1.9, Is("b"))))
     schema = AttributeSchema((Attribute("a"), Attribute("b")))
     z_src, grid = draw(4, D, seed=5), uniform_grid(SCHEDULE, 10)
     expected = z_src + 0.7 * w[0] + 1.9 * w[1]
@@ -176,7 +176,7 @@ def test_latent_arithmetic_is_the_limit_without_a_prior_from_any_start():
 def test_fixed_points_of_bayes_and_likelihood_sources():
     w, z_src, grid = draw(D, seed=3), draw(4, D, seed=5), logsnr_grid(SCHEDULE, 20)
     heads, schema = Exact(linear_log_prob(w)), AttributeSchema((Attribute("a"),))
-    model = guide(PRIOR_NET, heads, Literal("a"), schema, SCHEDULE, grid, source=Source(z_src, "bayes", eta=1.0))
+    model = guide(PRIOR_NET, heads, Is("a"), schema, SCHEDULE, grid, source=Source(z_src, "bayes", eta=1.0))
     last = grid.alpha_bar[-2]
     trapped = z_src + (1 - last) / math.sqrt(last) * w
     torch.testing.assert_close(ddim(model, draw(4, D), grid), trapped, rtol=0, atol=1e-12)
@@ -199,7 +199,7 @@ def test_fused_step_equals_one_gradient_per_attribute(networks):
     prior, classifier = networks
     grid = uniform_grid(SCHEDULE, 10)
     z, values = torch.randn(6, D), torch.tensor([1.0, 0, 1, math.nan, 0, 1])
-    condition = And((Literal("a", values), Scaled(3.0, Literal("b")), Not(Literal("c"))))
+    condition = And((Is("a", values), Scaled(3.0, Is("b")), Not(Is("c"))))
     with torch.inference_mode():  # as Lightning's predict and test loops do
         model = guide(prior, classifier, condition, BINARY, SCHEDULE, grid, scale=2.0)
         fused = [model(z + 0, i) for i in range(10)]
@@ -217,7 +217,7 @@ def test_fused_step_equals_one_gradient_per_attribute(networks):
 def test_outside_the_interval_the_classifier_is_not_called(networks):
     prior, _ = networks
     classifier = Exact(linear_log_prob(*draw(3, D).float()))
-    model = guide(prior, classifier, Literal("a"), BINARY, SCHEDULE, GRID, interval=(0.2, 0.6))
+    model = guide(prior, classifier, Is("a"), BINARY, SCHEDULE, GRID, interval=(0.2, 0.6))
     plain = guide(prior, None, None, BINARY, SCHEDULE, GRID)
     z = torch.randn(2, D)
     for i, t in enumerate(GRID.t):
@@ -231,9 +231,9 @@ def test_what_cannot_be_guided_is_refused(networks):
     prior, classifier = networks
     z = torch.zeros(1, D)
     with pytest.raises(UserError, match="needs a classifier"):
-        guide(prior, None, Literal("a"), BINARY, SCHEDULE, GRID)
+        guide(prior, None, Is("a"), BINARY, SCHEDULE, GRID)
     with pytest.raises(UserError, match="give a prior or a source"):
-        guide(None, classifier, Literal("a"), BINARY, SCHEDULE, GRID)
+        guide(None, classifier, Is("a"), BINARY, SCHEDULE, GRID)
     for arguments in ({}, {"eta": 1.0}, {"tau": 0.0}, {"form": "bayes", "tau": 1.0}):
         with pytest.raises(UserError, match="source"):
             Source(z, **arguments)

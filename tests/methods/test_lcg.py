@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.conditions import Literal
+from lcg_lightning.conditions import Is
 from lcg_lightning.data.store import LatentStore, Split, write_store
 from lcg_lightning.diffusion.grids import logsnr_grid
 from lcg_lightning.diffusion.noise import sample_noise
@@ -21,7 +21,7 @@ SCHEMA = AttributeSchema((Attribute("Hat"),))
 W = torch.tensor([1.5, -0.5, 0.0], dtype=torch.float64)
 SCHEDULE = make_schedule("linear")
 
-HAT = Edit(Literal("Hat"), Literal("Hat"))
+HAT = Edit(Is("Hat"), Is("Hat"))
 
 
 class Normal:
@@ -57,7 +57,7 @@ def noise(n):
 
 
 def test_an_edit_that_asks_for_nothing_changes_nothing():
-    nothing = Literal("Hat", torch.full((50,), math.nan))
+    nothing = Is("Hat", torch.full((50,), math.nan))
     z = noise(50)(9)
     (edited,) = lcg(steps=20, fixed_point=20).edit(z, [Edit(nothing, nothing)])
     torch.testing.assert_close(edited, z, rtol=0, atol=1e-6)
@@ -80,7 +80,7 @@ def test_a_wider_tau_and_a_larger_scale_move_further():
 
 def test_generation_follows_the_tilted_normal():
     """p(z) sigmoid(w.z) against quadrature along w; nothing happens across."""
-    z = lcg(scale=1.0, steps=60).generate(Literal("Hat"), noise(4000))
+    z = lcg(scale=1.0, steps=60).generate(Is("Hat"), noise(4000))
     x = torch.linspace(-6, 6, 4001, dtype=torch.float64)
     weight = torch.exp(-(x**2) / 2) * torch.sigmoid(W.norm() * x)
     expected = (x * weight).sum() / weight.sum()
@@ -93,7 +93,7 @@ def test_generation_follows_the_tilted_normal():
 def test_unguided_samples_are_the_prior():
     method = Unguided("", steps=30)
     method.prior, method.schema, method.grid = Normal(), SCHEMA, logsnr_grid(SCHEDULE, 30)
-    z = method.generate(Literal("Hat"), noise(4000))
+    z = method.generate(Is("Hat"), noise(4000))
     assert z.mean(0).abs().max() < 0.06
     torch.testing.assert_close(z.T @ z / 4000, torch.eye(3).double(), rtol=0, atol=0.08)
 
@@ -109,7 +109,7 @@ def test_the_prior_of_a_diffae_checkpoint_fits_only_its_own_statistics(tmp_path)
         stores[name] = LatentStore.open(tmp_path / name)
     method = Unguided(path, sampler="ddim", steps=10)
     method.prepare(stores["own"], None)
-    z = method.generate(Literal("Hat", torch.ones(3)), lambda draw: sample_noise(0, range(3), (8,), draw))
+    z = method.generate(Is("Hat", torch.ones(3)), lambda draw: sample_noise(0, range(3), (8,), draw))
     assert z.shape == (3, 8)
     with pytest.raises(UserError, match="standardized by other statistics"):
         Unguided(path).prepare(stores["others"], None)
