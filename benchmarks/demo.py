@@ -14,8 +14,8 @@ from lcg_lightning.cli import run
 from lcg_lightning.commands.encode import encode
 from lcg_lightning.commands.render import render
 from lcg_lightning.data.sources.celebahq import CelebAHQ
-from lcg_lightning.data.store import refuse_occupied
 from lcg_lightning.evaluation.leaderboard import print_leaderboard, write_leaderboard
+from lcg_lightning.files import refuse_occupied
 from lcg_lightning.synthfaces.faces import SCHEMA
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lcg_lightning.data.store import refuse_occupied
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import refuse_occupied
 
 
 def check_batches(batch_size: int, device: str) -> None:

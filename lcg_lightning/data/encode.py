@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.data.distributed import UnpaddedSampler
 from lcg_lightning.data.images import AnnotatedImages, AnnotatedLatents, ImageFiles, stamp
+from lcg_lightning.data.rows import SPLITS, hash_splits
 from lcg_lightning.data.shards import Shards, ShardWriter
-from lcg_lightning.data.store import SPLITS, Split, hash_splits, refuse_occupied, write_store
+from lcg_lightning.data.store import Split, write_store
 from lcg_lightning.diffusion.noise import generator_of
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import refuse_occupied
 from lcg_lightning.generators.base import Generator
 from lcg_lightning.judges.load import AttributeJudge, refuse_size
 

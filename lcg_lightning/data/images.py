@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.data.store import SPLITS, check_labels
+from lcg_lightning.data.rows import SPLITS, check_labels
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain
 

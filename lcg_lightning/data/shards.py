@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lcg_lightning.data.store import check_finite, refuse_occupied
+from lcg_lightning.data.rows import check_finite
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import refuse_occupied
 
 
 class Shards:

@@ -14,7 +14,6 @@ from lcg_lightning.conditions import conjunction
 from lcg_lightning.conditions import merge as merged
 from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
 from lcg_lightning.data.images import ImageFiles, ImageRef, find_images
-from lcg_lightning.data.store import refuse_occupied
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
@@ -29,6 +28,7 @@ from lcg_lightning.evaluation.metrics import (
 from lcg_lightning.evaluation.metrics.features import FeatureExtractor, load_inception
 from lcg_lightning.evaluation.records import Record, collect_versions, git_commit, write
 from lcg_lightning.evaluation.tasks import Task, caption, merge
+from lcg_lightning.files import refuse_occupied
 from lcg_lightning.generators.load import in_zoo, load_generator
 from lcg_lightning.judges.load import (
     AttributeJudge,

@@ -12,7 +12,8 @@ from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.data.encode import encode, sample_and_label
 from lcg_lightning.data.encode import store as store_rows
 from lcg_lightning.data.images import AnnotatedLatents
-from lcg_lightning.data.store import SPLITS, LatentStore
+from lcg_lightning.data.rows import SPLITS
+from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.judges.load import AttributeJudge, load_attribute_judge

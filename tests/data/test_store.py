@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.data.rows import hash_splits
 from lcg_lightning.data.space import standardize, unstandardize
-from lcg_lightning.data.store import LatentStore, Split, hash_splits, write_store
+from lcg_lightning.data.store import LatentStore, Split, write_store
 from lcg_lightning.errors import UserError
 
 SCHEMA = AttributeSchema(
@@ -111,12 +112,46 @@ def cut(path):
     file.write_bytes(file.read_bytes()[:-4])
 
 
+def zeroed(path):
+    """The last latents become zeros, which are finite numbers."""
+    file = path / "test.safetensors"
+    file.write_bytes(file.read_bytes()[:-108] + bytes(108))
+
+
+def flipped(path):
+    file = path / "test.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+
+
+def swapped(path):
+    """By the test split of a store of other latents with the same ids."""
+    other = Split(split(7, 1).latents, *split(7, 9000)[1:])
+    write_store(path.parent / "other", {"train": split(5), "test": other}, SCHEMA, "abc", {})
+    (path.parent / "other/test.safetensors").replace(path / "test.safetensors")
+
+
+def rewrite(path, **values):
+    """A value put into the first row, in a file that is otherwise as it was."""
+    latents, labels, ids = split(7, 9000)
+    tensors = {"latents": latents, "labels": labels}
+    for name, value in values.items():
+        tensors[name][0, 0] = value
+    save_file(tensors, path / "test.safetensors", {"ids": json.dumps(ids)})
+
+
+def repeat(path, key):
+    text = (path / "store.json").read_text()
+    (path / "store.json").write_text(f'{{"{key}": "def", {text[1:]}')
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda path: (path / "store.json").unlink(), "is not a latent store"),
         (lambda path: (path / "store.json").write_text("{"), "store.json is damaged"),
-        (lambda path: (path / "store.json").write_text("{}"), "not a store of format 1"),
+        (lambda path: (path / "store.json").write_text("{}"), "not a store of format 1 or 2"),
         (lambda path: edit(path, mean=[1.0]), "store.json is damaged"),
         (lambda path: edit(path, std=[0.0] * 6), "not finite and positive"),
         (lambda path: edit(path, mean=[float("nan")] * 6), "not finite and positive"),
@@ -125,6 +160,15 @@ def cut(path):
         (lambda path: (path / "test.safetensors").unlink(), "test.safetensors is damaged"),
         (other_latents, "does not hold what store.json says"),
         (cut, "test.safetensors is damaged"),
+        (zeroed, "test.safetensors is not the file that was written"),
+        (flipped, "test.safetensors is not the file that was written"),
+        (swapped, "test.safetensors is not the file that was written"),
+        (lambda path: rewrite(path, latents=torch.nan), "test.safetensors: the latent of 9000 is not finite"),
+        (lambda path: rewrite(path, latents=-torch.inf), "test.safetensors: the latent of 9000 is not finite"),
+        (lambda path: rewrite(path, labels=7.0), "test.safetensors: Smiling of 9000 is 7, not a whole number in"),
+        (lambda path: edit(path, mean=[0.5] * 6), "store.json is not as it was written"),
+        (lambda path: edit(path, fingerprint="abd"), "store.json is not as it was written"),
+        (lambda path: repeat(path, "fingerprint"), "the key 'fingerprint' is given twice"),
     ],
 )
 def test_damaged_stores_are_refused(store, damage, message):
@@ -165,3 +209,37 @@ def test_given_statistics_whiten_and_constant_labels_are_told(tmp_path):
     )
     with pytest.raises(UserError, match="statistics have shape"):
         write_store(tmp_path / "other", {"train": rows}, SCHEMA, "abc", {}, (mean[0], std[0]))
+
+
+def first_format(path):
+    """As stores were before they had checksums."""
+    about = json.loads((path / "store.json").read_text())
+    del about["sha256"], about["content"]
+    (path / "store.json").write_text(json.dumps(about | {"format": 1}))
+    return path
+
+
+def test_a_store_of_the_first_format_is_read_and_its_rows_are_checked(store):
+    now = LatentStore.open(store)
+    before = LatentStore.open(first_format(store))
+    assert before.content_hash == now.content_hash
+    assert torch.equal(before.split("test").latents, now.split("test").latents)
+    rewrite(store, labels=7.0)
+    with pytest.raises(UserError, match="Smiling of 9000 is 7"):
+        LatentStore.open(store)
+
+
+def test_the_content_hash_tells_content_and_nothing_else(tmp_path):
+    def made(name, latents=0.0, label=1.0, fingerprint="abc", source="here"):
+        rows = split(50)
+        rows.latents[3, 1, 1] += latents
+        rows.labels[3, 0] = label
+        path = write_store(tmp_path / name, {"train": rows}, SCHEMA, fingerprint, {"from": source})
+        return LatentStore.open(path).content_hash
+
+    one = made("a")
+    assert len(one) == 16
+    assert int(one, 16)
+    assert made("b", source="there") == one
+    others = [made("c", latents=1e-3), made("d", label=0.0), made("e", fingerprint="abd")]
+    assert len({one, *others}) == 4

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.data.images import AnnotatedImages, ImageData, bare_number, find_images, image_id, match_rows
-from lcg_lightning.data.store import SPLITS
+from lcg_lightning.data.rows import SPLITS
 from lcg_lightning.errors import UserError
 
 
