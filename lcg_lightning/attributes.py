@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lcg_lightning.errors import UserError
 
+TOLERANCE = 0.1
+"""How far, as a share of its range, a continuous attribute may be off its target and still count as met."""
+
 
 @dataclass(frozen=True)
 class Attribute:
@@ -99,6 +102,14 @@ class AttributeSchema:
         """The inverse of :meth:`unit`."""
         low, span = self._affine(labels)
         return labels * span + low
+
+    def met(self, labels: Tensor, targets: Tensor) -> Tensor:
+        """Whether labels (..., A) are what targets (..., A) ask for, bool; a NaN target asks nothing.
+
+        Discrete attributes must be equal, continuous ones within :data:`TOLERANCE`; an unknown label meets no target.
+        """
+        error = (self.unit(labels.double()) - self.unit(targets.double())).abs()
+        return targets.isnan() | (error <= TOLERANCE)
 
     def _affine(self, like: Tensor) -> tuple[Tensor, Tensor]:
         continuous = [a.kind == "continuous" for a in self.attributes]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from rich.progress import track
 
+from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
 from lcg_lightning.conditions import merge, parse, to_text
 from lcg_lightning.data.images import ImageFiles, find_images
@@ -13,8 +14,7 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.generators.load import load_generator
-from lcg_lightning.methods.base import Edit
-from lcg_lightning.methods.lcg import LatentClassifierGuidance
+from lcg_lightning.methods.base import Edit, Method
 
 SHOWN = 12
 
@@ -22,16 +22,12 @@ SHOWN = 12
 def edit(
     conditions: list[str],
     store: Path,
-    prior: Path,
-    classifier: Path,
     out: Path,
+    method: Method = DEFAULT_METHOD,  # type: ignore[assignment] # the parser makes one of it
     images: Path | None = None,
     split: Literal["train", "val", "test"] = "test",
     n: int | None = None,
     resize: bool = False,
-    scale: float = 2.0,
-    tau: float = 1.2,
-    steps: int = 20,
     batch_size: int = 64,
     generator: str | dict[str, Any] = "synthfaces",
     device: str = "cpu",
@@ -41,18 +37,16 @@ def edit(
     Writes latents.safetensors (N, edits + 1, ...), images/ and strips.png, sources first.
 
     Args:
-        conditions: such as '["Smiling", "~Eyeglasses", "age=60"]'; each step keeps those before it.
-        store: latent store the networks were trained on.
-        prior: checkpoint of a LatentPrior.
-        classifier: checkpoint of a LatentClassifier.
+        conditions: such as '["Smiling", "~Eyeglasses", "age=60"]'; a later target of
+            an attribute replaces the earlier one, all others stay.
+        store: latent store that the method was trained on.
         out: folder to make.
+        method: class of a method, or a YAML file with its class_path and init_args; LatentClassifierGuidance by
+            default. Its arguments follow as --method.prior FILE, --method.tau 1; --method.help CLASS lists them.
         images: folder or LMDB of images to edit; by default rows of the store are edited.
         split: split of the store to take rows from.
         n: how many, in order of name or row; all images, or 16 rows, by default.
         resize: scale square images of another size.
-        scale: guidance scale.
-        tau: how far an edit may go from its source, in standard deviations of standardized latents.
-        steps: sampler steps.
         batch_size: latents edited at a time.
         generator: zoo name, generator file, YAML file with its path and options, or the content of one.
         device: where to compute, such as cpu or cuda.
@@ -67,7 +61,6 @@ def edit(
     space = latents_store.space(decoder)
     trees = [parse(text, latents_store.schema) for text in conditions]
     edits = [Edit(tree, merge(trees[: k + 1])) for k, tree in enumerate(trees)]
-    method = LatentClassifierGuidance(prior, classifier, scale, tau=tau, steps=steps)
     method.prepare(latents_store, space)
     method.to(device)
     with folder(out) as part, torch.inference_mode():

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from rich.progress import track
 
+from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore
@@ -13,8 +14,7 @@ from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.generators.load import load_generator
-from lcg_lightning.methods.lcg import LatentClassifierGuidance
-from lcg_lightning.methods.unguided import SamplerName
+from lcg_lightning.methods.base import Method
 
 SHOWN = 32
 
@@ -22,14 +22,9 @@ SHOWN = 32
 def sample(
     condition: str,
     store: Path,
-    prior: Path,
-    classifier: Path,
     out: Path,
+    method: Method = DEFAULT_METHOD,  # type: ignore[assignment] # the parser makes one of it
     n: int = 16,
-    scale: float = 2.0,
-    interval: tuple[float, float] = (0.0, 1.0),
-    sampler: SamplerName = "dpmpp_2m",
-    steps: int = 20,
     seed: int = 0,
     batch_size: int = 64,
     generator: str | dict[str, Any] = "synthfaces",
@@ -41,15 +36,11 @@ def sample(
 
     Args:
         condition: such as "Smiling & ~Eyeglasses & yaw=10"; "|" is or, a factor "2*Smiling" scales one term.
-        store: latent store the networks were trained on.
-        prior: checkpoint of a LatentPrior.
-        classifier: checkpoint of a LatentClassifier.
+        store: latent store that the method was trained on.
         out: folder to make.
+        method: class of a method, or a YAML file with its class_path and init_args; LatentClassifierGuidance by
+            default. Its arguments follow as --method.prior FILE, --method.scale 2; --method.help CLASS lists them.
         n: number of images.
-        scale: guidance scale.
-        interval: fraction of the time range in which the classifier guides.
-        sampler: ddpm, ddim, dpmpp_2m or heun.
-        steps: sampler steps.
         seed: of the noise; image i depends on the seed and i alone.
         batch_size: latents sampled at a time.
         generator: zoo name, generator file, YAML file with its path and options, or the content of one.
@@ -62,7 +53,6 @@ def sample(
     latents_store = LatentStore.open(store, decoder)
     space = latents_store.space(decoder)
     tree = parse(condition, latents_store.schema)
-    method = LatentClassifierGuidance(prior, classifier, scale, sampler=sampler, steps=steps, interval=interval)
     method.prepare(latents_store, space)
     method.to(device)
     latents, images = [], []

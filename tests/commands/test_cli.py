@@ -72,35 +72,40 @@ def fails(capsys, *arguments):
 
 @pytest.fixture
 def sampling(world, tmp_path):
-    return [world.store, world.prior, world.classifier, tmp_path / "out"]
+    return [world.store, tmp_path / "out", *networks(world)]
+
+
+def networks(world):
+    return [f"--method.prior={world.prior}", f"--method.classifier={world.classifier}"]
 
 
 def test_sampling_writes_images_latents_and_a_grid(world, tmp_path):
     out = tmp_path / "out"
-    arguments = ["Smiling & ~(Hat | Bald) & age=60", world.store, world.prior, world.classifier]
-    assert main(["sample", *map(str, arguments), str(out), "--n=5", "--steps=4"]) == 0
+    condition = "Smiling & ~(Hat | Bald) & age=60"
+    options = [*networks(world), "--method.steps=4"]
+    assert main(["sample", condition, str(world.store), str(out), *options, "--n=5"]) == 0
     assert len(list((out / "images").iterdir())) == 5
     assert Image.open(out / "grid.png").size[0] > 100
     with safe_open(out / "latents.safetensors", "pt") as file:
         latents = file.get_tensor("latents")
         assert file.metadata()["condition"] == "Smiling & ~(Hat | Bald) & Age=60"
     again = tmp_path / "again"
-    assert main(["sample", *map(str, arguments), str(again), "--n=3", "--steps=4", "--batch_size=2"]) == 0
+    assert main(["sample", condition, str(world.store), str(again), *options, "--n=3", "--batch_size=2"]) == 0
     with safe_open(again / "latents.safetensors", "pt") as file:
         torch.testing.assert_close(file.get_tensor("latents"), latents[:3], rtol=1e-4, atol=1e-4)
 
 
 def test_editing_starts_from_images_or_rows(world, tmp_path):
-    networks = [str(world.store), str(world.prior), str(world.classifier)]
+    options = [*networks(world), "--method.steps=4"]
     edits = '["Smiling", "~Eyeglasses"]'
     rows, files = tmp_path / "rows", tmp_path / "files"
-    assert main(["edit", edits, *networks, str(rows), "--n=3", "--steps=4"]) == 0
+    assert main(["edit", edits, str(world.store), str(rows), *options, "--n=3"]) == 0
     with safe_open(rows / "latents.safetensors", "pt") as file:
         latents = file.get_tensor("latents")
     assert latents.shape == (3, 3, 64)
     assert torch.equal(latents[:, 0], LatentStore.open(world.store).split("test").latents[:3])
-    images = ["--images", str(world.faces / "images"), "--n=2", "--steps=4"]
-    assert main(["edit", edits, *networks, str(files), *images]) == 0
+    images = ["--images", str(world.faces / "images"), "--n=2"]
+    assert main(["edit", edits, str(world.store), str(files), *options, *images]) == 0
     assert (files / "strips.png").exists()
     assert len(list((files / "images").iterdir())) == 6
 
@@ -138,8 +143,8 @@ def test_networks_trained_on_other_statistics(world, sampling, tmp_path, capsys)
     parts = {name: store.split(name) for name in store.sizes}
     for name, std in {"same": store.std, "other": 1.01 * store.std}.items():
         write_store(tmp_path / name, parts, store.schema, store.fingerprint, {}, (store.mean, std))
-    assert main(["sample", "Hat", str(tmp_path / "same"), *map(str, sampling[1:]), "--n=1", "--steps=2"]) == 0
-    message = fails(capsys, "sample", "Hat", tmp_path / "other", *sampling[1:3], tmp_path / "again")
+    assert main(["sample", "Hat", str(tmp_path / "same"), *map(str, sampling[1:]), "--n=1", "--method.steps=2"]) == 0
+    message = fails(capsys, "sample", "Hat", tmp_path / "other", tmp_path / "again", *sampling[2:])
     assert "standardized by other statistics" in message
 
 
@@ -155,9 +160,12 @@ def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):
     assert store.schema.names[0] == "Eyeglasses"
     message = fails(capsys, "sample", "Hat", other, *sampling[1:])
     assert "trained on attributes Eyeglasses" in message
-    message = fails(capsys, "sample", "Hat", world.store, world.classifier, world.classifier, sampling[3])
+    swapped = sampling[3].replace("classifier", "prior", 1)
+    message = fails(capsys, "sample", "Hat", *sampling[:2], swapped, sampling[3])
     assert "not a LatentPrior checkpoint" in message
-    assert "no such checkpoint" in fails(capsys, "sample", "Hat", world.store, "nowhere.ckpt", *sampling[2:])
+    assert "no such checkpoint" in fails(
+        capsys, "sample", "Hat", *sampling[:2], "--method.prior=nowhere.ckpt", sampling[3]
+    )
 
 
 def test_parsers_mistakes_are_one_line(capsys, tmp_path):
@@ -172,7 +180,7 @@ def test_parsers_mistakes_are_one_line(capsys, tmp_path):
             f"--out={tmp_path / 'x'}",
             "--devices=0",
         ): "devices is 0",
-        ("sample", "Hat"): "required: store, prior",
+        ("sample", "Hat"): "arguments are required: prior, classifier",
         ("test", "--config=nowhere.yaml"): "nowhere.yaml",
         ("test", "--model=Foo"): "Foo",
     }.items():
@@ -192,8 +200,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(world, sampling, tmp_path, 
     (tmp_path / "flipped.ckpt").write_bytes(flipped)
     for name, message in {"evil": "refused to load eval", "cut": "damaged", "flipped": "damaged"}.items():
         path = tmp_path / f"{name}.ckpt"
-        assert message in fails(capsys, "sample", "Hat", world.store, path, *sampling[2:])
-        assert message in fails(capsys, "sample", "Hat", world.store, world.prior, path, sampling[3])
+        assert message in fails(capsys, "sample", "Hat", *sampling[:2], f"--method.prior={path}", sampling[3])
+        assert message in fails(capsys, "sample", "Hat", *sampling[:3], f"--method.classifier={path}")
     assert not (tmp_path / "ran").exists()
 
 

@@ -105,8 +105,11 @@ def test_ffhq_stylegan2(place, capsys):
     for name in ("prior", "classifier"):
         to = [f"--trainer.callbacks.init_args.dirpath=runs/plus-{name}", "--data.init_args.store=runs/plus"]
         assert main(["fit", f"--config=configs/recipes/ffhq-stylegan2/{name}.yaml", *to, *SMALL["fit"]]) == 0
-    networks = ["runs/plus", "runs/plus-prior/last.ckpt", "runs/plus-classifier/last.ckpt"]
-    assert main(["sample", "Smiling & Age=0.2", *networks, "runs/samples", "--n=2", "--steps=4", plus]) == 0
+    networks = ["--method.prior=runs/plus-prior/last.ckpt", "--method.classifier=runs/plus-classifier/last.ckpt"]
+    assert (
+        main(["sample", "Smiling & Age=0.2", "runs/plus", "runs/samples", *networks, "--n=2", "--method.steps=4", plus])
+        == 0
+    )
     with safe_open("runs/samples/latents.safetensors", "pt") as file:
         assert file.get_tensor("latents").shape == (2, network.num_ws, 16)
     again = ["--out=runs/sampled", "--data.init_args.n=40", *SMALL["encode"]]
@@ -148,12 +151,13 @@ def test_celebahq_diffae(place, monkeypatch):
     assert {int(i) for i in train.ids} == {i for i, o in enumerate(origin) if o % 3}
     smiling = CELEBA.index("Smiling")
     assert [int(x) for x in train.labels[:, 0]] == [int(signs[int(i), smiling] > 0) for i in train.ids]
-    networks = ["runs/celebahq-diffae/store", "data/celebahq-diffae/ffhq256_autoenc_latent/last.ckpt"]
-    networks += ["runs/celebahq-diffae/classifier/last.ckpt"]
-    options = ["--generator=configs/recipes/celebahq-diffae/generator.yaml", "--n=2", "--steps=4"]
+    store = "runs/celebahq-diffae/store"
+    options = ["--generator=configs/recipes/celebahq-diffae/generator.yaml", "--n=2", "--method.steps=4"]
+    options += ["--method.prior=data/celebahq-diffae/ffhq256_autoenc_latent/last.ckpt"]
+    options += ["--method.classifier=runs/celebahq-diffae/classifier/last.ckpt"]
     images = ["--images=data/celebahq-diffae/celebahq256.lmdb"]
-    assert main(["edit", '["Smiling", "~Young"]', *networks, "runs/edits", *options, *images]) == 0
-    assert main(["sample", "Smiling | ~Male", *networks, "runs/samples", *options]) == 0
+    assert main(["edit", '["Smiling", "~Young"]', store, "runs/edits", *options, *images]) == 0
+    assert main(["sample", "Smiling | ~Male", store, "runs/samples", *options]) == 0
     with safe_open("runs/edits/latents.safetensors", "pt") as file:
         assert file.get_tensor("latents").shape == (2, 3, 8)
     record = json.loads((place / "runs/celebahq-diffae/records/lcg-editing/record.json").read_text())

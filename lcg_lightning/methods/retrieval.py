@@ -1,0 +1,57 @@
+"""Retrieval: no new latent at all, but the nearest one of the training split that has what is asked."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lcg_lightning.conditions import Condition, targets
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.diffusion.noise import SampleNoise
+from lcg_lightning.methods.base import Edit, Method
+
+
+class Retrieval(Method):
+    """The training latent nearest to a point among those whose labels meet most of what is asked.
+
+    The point is the sample's start noise in generation and the source in editing; distances are Euclidean in
+    standardized latents. What it answers was seen in training, so it shows what a method gains by making new faces,
+    and what combinations the training split lacks.
+
+    Args:
+        seen: training rows to search, from the first; all by default.
+    """
+
+    name = "retrieval"
+    latents: Tensor
+    labels: Tensor
+
+    def __init__(self, seen: int | None = None) -> None:
+        super().__init__(seen=seen)
+        self.seen = seen
+
+    def prepare(self, store: LatentStore, space: LatentSpace) -> None:
+        """Keeps the training split."""
+        latents, labels, _ = store.split("train")
+        self.schema = store.schema
+        self.register_buffer("latents", space.standardize(latents[: self.seen]), persistent=False)  # (N, D)
+        self.register_buffer("labels", labels[: self.seen], persistent=False)  # (N, A)
+
+    def nearest(self, points: Tensor, condition: Condition) -> Tensor:
+        """The latents (B, D) for points (B, D)."""
+        found = []
+        for point, wanted in zip(points, targets(condition, self.schema, len(points)).to(points), strict=True):
+            misses = (~self.schema.met(self.labels, wanted)).sum(1)  # (N,)
+            rows = (misses == misses.min()).nonzero()[:, 0]
+            distance = (self.latents[rows] - point).square().sum(1)
+            found.append(self.latents[rows[distance.argmin()]])
+        return torch.stack(found)
+
+    def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
+        """Latents (B, D) near the samples' start noise."""
+        return self.nearest(noise(0), condition)
+
+    def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
+        """Latents (B, D) near the source that show all that was asked up to each step."""
+        return [self.nearest(source, step.merged) for step in steps]
