@@ -1,134 +1,122 @@
-"""The command ``lcg``: Lightning's fit, validate and test from YAML, and the commands of our own."""
+"""The command ``lcg``: finds the command that is asked for, imports it alone, and says in one line what went wrong."""
 
+import difflib
+import importlib
 import os
 import sys
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from importlib.metadata import version
+from typing import Any, NamedTuple
 
-import jsonargparse
-from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-
-import lcg_lightning.data.datamodule
-import lcg_lightning.evaluation.module
-import lcg_lightning.evaluation.tasks
-import lcg_lightning.methods.arithmetic
-import lcg_lightning.methods.lcg
-import lcg_lightning.methods.real
-import lcg_lightning.methods.unguided
-import lcg_lightning.models.classifier
-import lcg_lightning.models.prior
-import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
-from lcg_lightning.commands import edit, encode, export_zoo, generator, leaderboard, render, sample
+from lcg_lightning.commands.mistakes import explain
 from lcg_lightning.errors import UserError
 
+
+class Command(NamedTuple):
+    """One command: a function whose arguments are the options, imported when the command runs."""
+
+    module: str
+    function: str
+    help: str
+    positional: bool = True
+    """Whether arguments without a default are given by position."""
+
+
+_HERE = "lcg_lightning.commands"
+COMMANDS = {
+    "render": Command(f"{_HERE}.render", "render", "Render SynthFaces in the layout of CelebA-HQ."),
+    "generator info": Command(f"{_HERE}.generator", "info", "Say what a generator is and what it can do."),
+    "generator convert": Command(f"{_HERE}.generator", "convert", "Write the generator of a file as safetensors."),
+    "encode": Command(f"{_HERE}.encode", "encode", "Encode a data set into a latent store.", positional=False),
+    "sample": Command(f"{_HERE}.sample", "sample", "Sample images that satisfy a condition."),
+    "edit": Command(f"{_HERE}.edit", "edit", "Edit images, or latents of a store, by one condition after another."),
+    "leaderboard": Command(f"{_HERE}.leaderboard", "leaderboard", "Write tables and figures from records."),
+    "export-zoo": Command(f"{_HERE}.export_zoo", "export_zoo", "Write the zoo's weights and cards."),
+}
 TRAINER_COMMANDS = {
     "fit": "Train the module of a configuration.",
     "validate": "Run a module's validation.",
     "test": "Evaluate a method on a task, or test a prior or classifier.",
 }
-COMMANDS: dict[str, Any] = {
-    "render": render.render,
-    "generator": {"info": generator.info, "convert": generator.convert},
-    "encode": encode.encode,
-    "sample": sample.sample,
-    "edit": edit.edit,
-    "leaderboard": leaderboard.leaderboard,
-    "export-zoo": export_zoo.export_zoo,
-}
-BY_NAME = ("encode",)
-"""Commands without positional arguments: a class among them could not be described by options."""
-_RAISING: dict[str, Any] = {"exit_on_error": False}  # parsers that leave it to main to say what is wrong
-
-
-class SaveRunConfig(SaveConfigCallback):
-    """Keeps the full configuration of a fit beside its logs, where a second run does not collide with it."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes ``config.yaml`` into the folder of the logger's run; nothing without a logger."""
-        if stage != "fit" or trainer.logger is None:
-            return
-        logger = trainer.logger
-        folder = logger.log_dir or Path(logger.save_dir or ".", str(logger.name), str(logger.version))
-        path = Path(folder, "config.yaml")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
-
-
-class CLI(LightningCLI):
-    """LightningCLI with the widths and the schema of the data linked into the model."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Links what a model must know of its data."""
-        for name in ("latent_dim", "attributes"):
-            parser.link_arguments(
-                "data",
-                f"model.init_args.{name}",
-                lambda data, n=name: getattr(data, n, None),
-                apply_on="instantiate",
-            )
-
-
-def run(args: Sequence[str]) -> CLI:
-    """One of Lightning's subcommands, as from the command line; returns its trainer, model and data."""
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-    return CLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=SaveRunConfig,
-        save_config_kwargs={"save_to_log_dir": False},
-        parser_kwargs={**_RAISING, **dict.fromkeys(TRAINER_COMMANDS, _RAISING)},
-        args=list(args),
-    )
-
-
-def usage() -> str:
-    """What ``lcg --help`` prints."""
-    lines = [f"  {name:<12} {text}" for name, text in TRAINER_COMMANDS.items()]
-    for name, command in COMMANDS.items():
-        functions = command.values() if isinstance(command, dict) else [command]
-        lines.append(f"  {name:<12} {' '.join((f.__doc__ or '').splitlines()[0] for f in functions)}")
-    return "\n".join(["usage: lcg COMMAND [options]", "", *lines, "", "lcg COMMAND --help tells more."])
+_GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs one command; an error of the user's is one line on standard error and exit status 2.
+    """Runs one command.
 
-    LCG_TRACEBACK=1 shows the traceback too.
+    An error that the user can mend is one line on standard error, and the exit status is 2; Ctrl-C is one line and
+    130. LCG_TRACEBACK=1 shows tracebacks. YAML can name classes of modules in the current directory.
     """
-    command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
+    given = list(sys.argv[1:] if args is None else args) or ["--help"]
+    name, rest = _split(given)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
-        if command in COMMANDS:
-            positional = command not in BY_NAME
-            prog = f"lcg {command}"
-            jsonargparse.auto_cli(COMMANDS[command], args=rest, as_positional=positional, prog=prog, **_RAISING)
-        elif command in TRAINER_COMMANDS:
-            run([command, *rest])
-        elif command in ("-h", "--help"):
+        if name in TRAINER_COMMANDS:
+            run(given)
+        elif name in COMMANDS:
+            _call(name, rest)
+        elif name in ("-h", "--help"):
             print(usage())
+        elif name == "--version":
+            print(f"lcg-lightning {version('lcg-lightning')} (torch {version('torch')})")
+        elif name in _GROUPS and rest[:1] in ([], ["-h"], ["--help"]):
+            print(usage(name))
         else:
-            raise UserError(f"no command {command!r}; lcg --help lists them")
-    except jsonargparse.ArgumentError as error:
-        if os.environ.get("LCG_TRACEBACK"):
+            raise UserError(_unknown(given))
+    except BrokenPipeError:  # "lcg ... | head" has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _interrupted()
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):  # how Lightning ends an interrupted run
             raise
-        text = users_mistake(error) or " ".join(str(error).split())
-        print(f"lcg: error: {text} (lcg {command} --help lists the options)", file=sys.stderr)
-        return 2
+        return _interrupted()
     except Exception as error:
-        mistake = users_mistake(error)
-        if mistake is None or os.environ.get("LCG_TRACEBACK"):
+        line = None if os.environ.get("LCG_TRACEBACK") else explain(error, name)
+        if line is None:
             raise
-        print(f"lcg: error: {mistake}", file=sys.stderr)
+        print(f"lcg: error: {line}", file=sys.stderr)
         return 2
     return 0
 
 
-def users_mistake(error: BaseException | None) -> UserError | None:
-    """The user's error behind another one: configuration parsers and worker processes wrap what they catch."""
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__ or error.__context__
-    return error
+def run(args: Sequence[str]) -> Any:
+    """One of Lightning's commands, as from the command line; returns its LightningCLI with trainer, model and data."""
+    from lcg_lightning.commands import training
+
+    return training.run(args)
+
+
+def usage(group: str = "") -> str:
+    """What ``lcg --help`` prints, or ``lcg generator --help`` for one group of commands."""
+    texts = ({} if group else TRAINER_COMMANDS) | {name: command.help for name, command in COMMANDS.items()}
+    lines = [f"  {name:<18} {text}" for name, text in texts.items() if name.startswith(group)]
+    return "\n".join([f"usage: lcg {group or 'COMMAND'} ...", "", *lines, "", "lcg COMMAND --help tells more."])
+
+
+def _split(args: list[str]) -> tuple[str, list[str]]:
+    """The command's name, of one or two words, and its arguments."""
+    words = 2 if " ".join(args[:2]) in COMMANDS else 1
+    return " ".join(args[:words]), args[words:]
+
+
+def _call(name: str, args: list[str]) -> None:
+    import jsonargparse
+
+    command = COMMANDS[name]
+    function = getattr(importlib.import_module(command.module), command.function)
+    options: dict[str, Any] = {"as_positional": command.positional, "prog": f"lcg {name}", "exit_on_error": False}
+    jsonargparse.auto_cli(function, args=args, **options)
+
+
+def _unknown(args: list[str]) -> str:
+    tried = " ".join(args[: 2 if args[0] in _GROUPS else 1])
+    near = difflib.get_close_matches(tried, [*TRAINER_COMMANDS, *COMMANDS, *_GROUPS], n=1)
+    return f"no command {tried!r}; " + (f"did you mean {near[0]}?" if near else "lcg --help lists them")
+
+
+def _interrupted() -> int:
+    print("lcg: interrupted", file=sys.stderr)
+    return 130

@@ -208,6 +208,6 @@ def test_a_checkpoint_that_would_run_code_is_refused(world, sampling, tmp_path, 
 def test_every_command_has_help(capsys):
     for name in COMMANDS:
         with pytest.raises(SystemExit) as stop:
-            main([name, "--help"])
+            main([*name.split(), "--help"])
         assert stop.value.code == 0
         assert "required" in capsys.readouterr().out or name == "export-zoo"

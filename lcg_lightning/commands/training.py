@@ -1,0 +1,65 @@
+"""``lcg fit``, ``validate`` and ``test``: Lightning's Trainer on a module and data that YAML names."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+import lcg_lightning.data.datamodule
+import lcg_lightning.evaluation.module
+import lcg_lightning.evaluation.tasks
+import lcg_lightning.methods.arithmetic
+import lcg_lightning.methods.lcg
+import lcg_lightning.methods.real
+import lcg_lightning.methods.unguided
+import lcg_lightning.models.classifier
+import lcg_lightning.models.prior
+import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
+
+_RAISING: dict[str, Any] = {"exit_on_error": False}  # parsers that leave it to main to say what is wrong
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Keeps the full configuration of a fit beside its logs, where a second run does not collide with it."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes ``config.yaml`` into the folder of the logger's run; nothing without a logger."""
+        if stage != "fit" or trainer.logger is None:
+            return
+        logger = trainer.logger
+        folder = logger.log_dir or Path(logger.save_dir or ".", str(logger.name), str(logger.version))
+        path = Path(folder, "config.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, path, skip_unset=False, overwrite=True, multifile=False)
+
+
+class CLI(LightningCLI):
+    """LightningCLI with the widths and the schema of the data linked into the model."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Links what a model must know of its data."""
+        for name in ("latent_dim", "attributes"):
+            parser.link_arguments(
+                "data",
+                f"model.init_args.{name}",
+                lambda data, n=name: getattr(data, n, None),
+                apply_on="instantiate",
+            )
+
+
+def run(args: Sequence[str]) -> CLI:
+    """One of Lightning's subcommands, as from the command line; returns its trainer, model and data."""
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    return CLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveRunConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        parser_kwargs={**_RAISING, **dict.fromkeys(CLI.subcommands(), _RAISING)},
+        args=list(args),
+    )
