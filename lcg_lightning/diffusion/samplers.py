@@ -1,15 +1,22 @@
 """Samplers: from noise to latents over a grid, each a loop that reads as its paper's algorithm.
 
-All take a noise prediction ``eps(z, i)``, the batch's shared time being entry i of the grid, and latents z
-(B, D) at the grid's first level; all return latents at its last level, in z's dtype. Step i goes from level
-a = alpha_bar[i] to the cleaner b = alpha_bar[i + 1]. Coefficients are Python floats, so nothing waits for
-the device.
+Every sampler is a function ``(eps, noise, grid) -> latents``, a :data:`Sampler`:
+
+- ``eps(z, i)`` predicts the noise in z (B, D) at entry i of the grid's times;
+- ``noise(draw)`` is standard normal noise (B, D). Draw 0 is the start, at the grid's first level. Draws 1, 2, ... are
+  fresh noise for samplers that need it. The same draw is the same noise;
+- ``grid`` holds the times and the noise levels. Step i goes from level a = alpha_bar[i] to the cleaner
+  b = alpha_bar[i + 1].
+
+The latents that come back are at the grid's last level, in the dtype of the noise. Coefficients are Python floats, so
+nothing waits for the device.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -18,50 +25,33 @@ from lcg_lightning.diffusion.schedule import EpsModel, eps_to_x0
 from lcg_lightning.errors import UserError
 
 Noise = Callable[[int], Tensor]
-"""Draw number -> standard normal noise (B, D); sampler step i uses draw i, correctors those from n on."""
+"""Draw number -> standard normal noise (B, D)."""
+
+Sampler = Callable[[EpsModel, Noise, Grid], Any]
+"""(eps, noise, grid) -> latents (B, D). The result is Any here because jsonargparse compares it with annotations."""
 
 
-class Corrector(Protocol):
-    """Moves latents z (B, D) at level i of the grid towards the distribution of that level."""
-
-    def __call__(self, eps: EpsModel, z: Tensor, grid: Grid, i: int, noise: Noise) -> Tensor:
-        """Returns the moved latents (B, D)."""
+def starting_at(z: Tensor) -> Noise:
+    """Noise for a deterministic sampler that is to start at given latents z (B, D)."""
+    return lambda draw: z
 
 
-def ddim(
-    eps: EpsModel,
-    z: Tensor,
-    grid: Grid,
-    *,
-    eta: float = 0.0,
-    noise: Noise | None = None,
-    corrector: Corrector | None = None,
-) -> Tensor:
+def ddim(eps: EpsModel, noise: Noise, grid: Grid, *, eta: float = 0.0) -> Tensor:
     """DDIM (Song et al., arXiv 2010.02502, eq. 12 and 16).
 
     Args:
         eps: noise prediction.
-        z: latents at the grid's first level (B, D).
+        noise: draw 0 is the start; step i takes draw i + 1 when eta is above 0.
         grid: times and levels.
         eta: 0 is deterministic, 1 ancestral.
-        noise: fresh noise; needed when eta > 0 or a corrector is given.
-        corrector: runs after each step, at the level that the step has reached, but not at the last.
-
-    Raises:
-        UserError: noise is needed and not given.
     """
-    if noise is None and (eta > 0 or corrector is not None):
-        raise UserError("ddim: eta above 0 or a corrector needs fresh noise; give noise")
+    z = noise(0)
     for i, (a, b) in enumerate(pairwise(grid.alpha_bar)):
         sigma = eta * math.sqrt((1 - b) / (1 - a) * (1 - a / b))
         keep, push = _ddim_coefficients(a, b, sigma)
         z = keep * z + push * eps(z, i)
-        if noise is None:
-            continue
         if sigma > 0:
-            z = z + sigma * noise(i)
-        if corrector is not None and i + 1 < len(grid.t):
-            z = corrector(eps, z, grid, i + 1, noise)
+            z = z + sigma * noise(i + 1)
     return z
 
 
@@ -71,20 +61,21 @@ def _ddim_coefficients(a: float, b: float, sigma: float = 0.0) -> tuple[float, f
     return keep, math.sqrt(1 - b - sigma**2) - keep * math.sqrt(1 - a)
 
 
-def ddpm(eps: EpsModel, z: Tensor, grid: Grid, *, noise: Noise, corrector: Corrector | None = None) -> Tensor:
+def ddpm(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
     """Ancestral sampling (Ho et al., arXiv 2006.11239, algorithm 2) with the variance of q(z_b | z_a, z_0).
 
-    On the full grid it is theirs; on a coarser one it is that of the grid as a schedule of its own. It equals
-    DDIM at eta = 1 (Song et al., section 4.1).
+    On the full grid it is theirs. On a coarser one it treats that grid as a schedule of its own. It equals DDIM at
+    eta = 1 (Song et al., section 4.1).
     """
-    return ddim(eps, z, grid, eta=1.0, noise=noise, corrector=corrector)
+    return ddim(eps, noise, grid, eta=1.0)
 
 
-def dpmpp_2m(eps: EpsModel, z: Tensor, grid: Grid) -> Tensor:
+def dpmpp_2m(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
     """DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2).
 
     The first step, which has no past, and a step to clean, whose log-SNR is infinite, are of first order.
     """
+    z = noise(0)
     h_before, x0_before = math.inf, z
     for i, (a, b) in enumerate(pairwise(grid.alpha_bar)):
         x0 = eps_to_x0(z, eps(z, i), a)
@@ -101,7 +92,7 @@ def _half_log_snr(alpha_bar: float) -> float:
     return math.inf if alpha_bar == 1 else (math.log(alpha_bar) - math.log1p(-alpha_bar)) / 2
 
 
-def heun(eps: EpsModel, z: Tensor, grid: Grid) -> Tensor:
+def heun(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
     """Heun's second-order method on the probability-flow ODE in the angle phi, cos(phi) = sqrt(a).
 
     There dz/dphi = v = cos(phi) eps - sin(phi) x0 (Salimans and Ho, arXiv 2202.00512). It is bounded at both
@@ -109,7 +100,7 @@ def heun(eps: EpsModel, z: Tensor, grid: Grid) -> Tensor:
     z / sqrt(a) over sqrt((1 - a) / a) (Karras et al., arXiv 2206.00364, algorithm 1), blows up in few steps.
     The grid names no time for its last level, so the last step is an Euler step, that of DDIM.
     """
-    last = len(grid.t) - 1
+    z, last = noise(0), len(grid.t) - 1
     for i, (a, b) in enumerate(pairwise(grid.alpha_bar[:-1])):
         h = math.acos(math.sqrt(b)) - math.acos(math.sqrt(a))
         v = _velocity(z, eps(z, i), a)
@@ -123,31 +114,41 @@ def _velocity(z: Tensor, eps: Tensor, a: float) -> Tensor:
     return (eps - math.sqrt(1 - a) * z) / math.sqrt(a)
 
 
-def langevin(
-    eps: EpsModel, z: Tensor, grid: Grid, i: int, noise: Noise, *, step: float = 0.1, num_steps: int = 1
-) -> Tensor:
-    """Unadjusted Langevin steps at level i, a :class:`Corrector` once its options are bound by ``partial``.
+@dataclass(frozen=True)
+class PredictorCorrector:
+    """DDIM whose latents take Langevin steps at every level it reaches but the last (arXiv 2011.13456, algorithm 1).
 
-    z <- z + s score + sqrt(2 s) xi with s = step (1 - a): fixed relative to the noise level, rather than
-    chosen from gradient norms (Song et al., arXiv 2011.13456, algorithm 5), so that a sample does not depend
-    on its batch.
-    The discretisation widens the variance that it converges to, by a factor of at most 1 / (1 - step / 2).
+    A Langevin step at level a is z <- z + s score + sqrt(2 s) xi with s = step_size (1 - a). Its size is fixed relative
+    to the noise level rather than chosen from gradient norms (their algorithm 5), so a sample does not depend on its
+    batch. The discretization widens the variance by a factor of at most 1 / (1 - step_size / 2).
 
-    Args:
-        eps: noise prediction.
-        z: latents (B, D) at level i.
-        grid: times and levels.
-        i: level at which to run.
-        noise: fresh noise; step k of level i uses draw n + i * num_steps + k.
-        step: step size s in units of the noise variance 1 - a.
-        num_steps: evaluations spent.
+    Raises:
+        UserError: no corrector step, or a step size that is not within (0, 2).
     """
-    s = step * (1 - grid.alpha_bar[i])
-    pull = -s / math.sqrt(1 - grid.alpha_bar[i])
-    for k in range(num_steps):
-        draw = len(grid.t) + i * num_steps + k
-        z = z + pull * eps(z, i) + math.sqrt(2 * s) * noise(draw)
-    return z
+
+    corrections: int = 1
+    """Langevin steps per level, each of them one evaluation."""
+    step_size: float = 0.1
+    """s in units of the noise variance 1 - a."""
+
+    def __post_init__(self) -> None:
+        if self.corrections < 1:
+            raise UserError(f"predictor-corrector: corrections is {self.corrections}; give 1 or more, or use ddim")
+        if not 0 < self.step_size < 2:
+            raise UserError(f"predictor-corrector: step_size is {self.step_size}; it must be above 0 and below 2")
+
+    def __call__(self, eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
+        """Latents (B, D); correction k after step i takes draw 1 + i corrections + k."""
+        z = noise(0)
+        for i, (a, b) in enumerate(pairwise(grid.alpha_bar)):
+            keep, push = _ddim_coefficients(a, b)
+            z = keep * z + push * eps(z, i)
+            if i + 1 < len(grid.t):
+                s = self.step_size * (1 - b)
+                for k in range(self.corrections):
+                    draw = 1 + i * self.corrections + k
+                    z = z - s / math.sqrt(1 - b) * eps(z, i + 1) + math.sqrt(2 * s) * noise(draw)
+        return z
 
 
 def invert(eps: EpsModel, z: Tensor, grid: Grid, *, fixed_point: int = 0) -> Tensor:
@@ -172,11 +173,74 @@ def invert(eps: EpsModel, z: Tensor, grid: Grid, *, fixed_point: int = 0) -> Ten
     return z
 
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m, "heun": heun}
-"""By name; ``ddpm`` also needs ``noise``."""
+SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "heun"]
+
+_NAMED: dict[SamplerName, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m, "heun": heun}
 
 
-def evaluations(sampler: str, grid: Grid) -> int:
-    """Model evaluations per sample of a named sampler without a corrector."""
-    n = len(grid.t)
-    return 2 * n - 1 if sampler == "heun" else n
+def find_sampler(sampler: SamplerName | Sampler) -> Sampler:
+    """The sampler of a short name; any other is returned as it is.
+
+    Raises:
+        UserError: no sampler has that name.
+    """
+    if not isinstance(sampler, str):
+        return sampler
+    if sampler not in _NAMED:
+        raise UserError(f"unknown sampler {sampler!r}; use {', '.join(get_args(SamplerName))} or an import path")
+    return _NAMED[sampler]
+
+
+def sampler_text(sampler: SamplerName | Sampler) -> str:
+    """How records name a sampler: its short name, import path, or class with its attributes."""
+    if isinstance(sampler, str):
+        return sampler
+    named = getattr(sampler, "__qualname__", None)
+    if named is not None:
+        return f"{sampler.__module__}.{named}"
+    options = ", ".join(f"{key}={value!r}" for key, value in vars(sampler).items())
+    return f"{type(sampler).__module__}.{type(sampler).__qualname__}({options})"
+
+
+def run(sample: Callable[[EpsModel], Tensor], eps: EpsModel) -> tuple[Tensor, int]:
+    """Runs a sampler or an inversion, counts its evaluations, and stops at latents that are not finite.
+
+    Only the result is looked at, so the device is waited for once. If it is not finite, the run is repeated with every
+    step looked at, to tell at which one it went wrong.
+
+    Args:
+        sample: takes a noise prediction; the same one must give the same latents.
+        eps: noise prediction.
+
+    Returns:
+        the latents (B, D), and how often eps was evaluated.
+
+    Raises:
+        UserError: NaN or infinity among the latents, with the step at which it appeared.
+    """
+    evaluations = 0
+
+    def counted(z: Tensor, i: int) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return eps(z, i)
+
+    def checked(z: Tensor, i: int) -> Tensor:
+        out = eps(z, i)
+        _refuse_broken(z + out, f"at step {i + 1}")
+        return out
+
+    latents = sample(counted)
+    if not latents.isfinite().all():
+        sample(checked)
+        _refuse_broken(latents, "after the last step")
+    return latents, evaluations
+
+
+def _refuse_broken(values: Tensor, where: str) -> None:
+    broken = int((~values.isfinite()).any(1).sum())
+    if broken:
+        raise UserError(
+            f"sampling: {broken} of {len(values)} samples are not finite {where}; lower the guidance scale, or check "
+            "the checkpoints"
+        )

@@ -12,10 +12,11 @@ from lcg_lightning.conditions import Condition, targets
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
+from lcg_lightning.diffusion.samplers import Sampler, SamplerName, sampler_text
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.methods.directions import read_directions
-from lcg_lightning.methods.unguided import SamplerName, Unguided
+from lcg_lightning.methods.unguided import Unguided
 
 
 def fit_linear(latents: Tensor, labels: Tensor, l2: float = 1e-3) -> tuple[Tensor, Tensor]:
@@ -102,7 +103,7 @@ class LatentArithmetic(Method):
         scale: length of a binary attribute's step: standard deviations of standardized latents where the models are
             fitted, else lengths of the given direction (DiffAE edits by 0.3 sqrt(512) = 6.8 of its own).
         directions: attribute to InterFaceGAN boundary file, or the checkpoint of a DiffAE classifier.
-        sampler: name of the prior's sampler.
+        sampler: that of the prior, as in ``Unguided``.
         steps: its steps.
     """
 
@@ -116,10 +117,10 @@ class LatentArithmetic(Method):
         prior: Path | None = None,
         scale: float = 3.0,
         directions: Path | dict[str, Path] | None = None,
-        sampler: SamplerName = "dpmpp_2m",
+        sampler: SamplerName | Sampler = "dpmpp_2m",
         steps: int = 20,
     ) -> None:
-        super().__init__(prior=prior, scale=scale, directions=directions, sampler=sampler, steps=steps)
+        super().__init__(prior=prior, scale=scale, directions=directions, sampler=sampler_text(sampler), steps=steps)
         self.scale, self.directions = scale, directions
         self.start = Unguided(prior, sampler, steps) if prior else None
 
@@ -127,7 +128,7 @@ class LatentArithmetic(Method):
         """Fits or reads one line an attribute."""
         if self.start:
             self.start.prepare(store, space)
-            self.sampler, self.nfe = self.start.sampler, self.start.nfe
+            self.sampler = self.start.sampler
         self.schema: AttributeSchema = store.schema
         latents, labels, _ = store.split("train")
         z, units = space.standardize(latents), store.schema.unit(labels)
@@ -169,7 +170,9 @@ class LatentArithmetic(Method):
         """Unguided samples (B, D), moved by every attribute that is asked for."""
         if self.start is None:
             raise UserError("method arithmetic: generation starts from samples of a prior; give its checkpoint")
-        return self.moved(self.start.generate(condition, noise), condition)
+        z = self.start.generate(condition, noise)
+        self.nfe = self.start.nfe
+        return self.moved(z, condition)
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
         """Latents (B, D) after each edit; a step moves what it asks for and leaves the rest."""

@@ -1,6 +1,7 @@
 """Latent classifier guidance, the method that this package is about."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -11,11 +12,19 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.grids import logsnr_grid
 from lcg_lightning.diffusion.guidance import Source, guide
 from lcg_lightning.diffusion.noise import SampleNoise
-from lcg_lightning.diffusion.samplers import ddim, evaluations, invert
+from lcg_lightning.diffusion.samplers import (
+    Sampler,
+    SamplerName,
+    ddim,
+    find_sampler,
+    invert,
+    run,
+    sampler_text,
+    starting_at,
+)
 from lcg_lightning.diffusion.schedule import EpsModel
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Edit, Method
-from lcg_lightning.methods.unguided import SamplerName, draw
 from lcg_lightning.models.load import load_classifier, load_prior
 
 
@@ -48,7 +57,7 @@ class LatentClassifierGuidance(Method):
         classifier: Path,
         scale: float = 2.0,
         tau: float = 1.2,
-        sampler: SamplerName = "dpmpp_2m",
+        sampler: SamplerName | Sampler = "dpmpp_2m",
         steps: int = 20,
         interval: tuple[float, float] = (0.0, 1.0),
         fixed_point: int = 3,
@@ -58,14 +67,15 @@ class LatentClassifierGuidance(Method):
             classifier=classifier,
             scale=scale,
             tau=tau,
-            sampler=sampler,
+            sampler=sampler_text(sampler),
             steps=steps,
             interval=list(interval),
             fixed_point=fixed_point,
         )
         self.prior_path, self.classifier_path = prior, classifier
         self.scale, self.tau = scale, tau
-        self.sampler, self.steps, self.interval, self.fixed_point = sampler, steps, interval, fixed_point
+        self.sampler, self.sample = sampler_text(sampler), find_sampler(sampler)
+        self.steps, self.interval, self.fixed_point = steps, interval, fixed_point
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
         """Loads prior and classifier."""
@@ -80,8 +90,6 @@ class LatentClassifierGuidance(Method):
                 )
         self.schema = store.schema
         self.grid = logsnr_grid(self.prior.schedule, self.steps)
-        self.nfe = evaluations(self.sampler, self.grid)
-        self.edit_nfe = (2 + self.fixed_point) * len(self.grid.t)
 
     def _eps(self, condition: Condition | None, source: Source | None = None) -> EpsModel:
         return guide(
@@ -98,14 +106,21 @@ class LatentClassifierGuidance(Method):
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D) sampled from the prior under the condition."""
-        return draw(self.sampler, self._eps(condition), self.grid, noise)
+        latents, self.nfe = run(lambda eps: self.sample(eps, noise, self.grid), self._eps(condition))
+        return latents
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
         """Latents (B, D) after each edit; the source of a step is the result of the last one."""
-        results = []
+        results: list[Tensor] = []
+        evaluations = 0
         for step in steps:
             held = Source(source, tau=self.tau)
-            start = invert(self._eps(None, held), source, self.grid, fixed_point=self.fixed_point)
-            source = ddim(self._eps(step.merged, held), start, self.grid)
+            back = partial(invert, z=source, grid=self.grid, fixed_point=self.fixed_point)
+            start, used = run(back, self._eps(None, held))
+            evaluations += used
+            forth = partial(ddim, noise=starting_at(start), grid=self.grid)
+            source, used = run(forth, self._eps(step.merged, held))
+            evaluations += used
             results.append(source)
+        self.edit_nfe = evaluations / max(1, len(steps))
         return results

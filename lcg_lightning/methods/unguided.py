@@ -1,28 +1,18 @@
 """The prior alone: what chance achieves."""
 
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
 from lcg_lightning.conditions import Condition
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
-from lcg_lightning.diffusion.grids import Grid, logsnr_grid
+from lcg_lightning.diffusion.grids import logsnr_grid
 from lcg_lightning.diffusion.guidance import guide
 from lcg_lightning.diffusion.noise import SampleNoise
-from lcg_lightning.diffusion.samplers import SAMPLERS, evaluations
-from lcg_lightning.diffusion.schedule import EpsModel
+from lcg_lightning.diffusion.samplers import Sampler, SamplerName, find_sampler, run, sampler_text
 from lcg_lightning.methods.base import Method
 from lcg_lightning.models.load import load_prior
-
-SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "heun"]
-
-
-def draw(sampler: str, eps: EpsModel, grid: Grid, noise: SampleNoise) -> Tensor:
-    """Latents (B, D) sampled from noise draw 0; a stochastic sampler takes draws 1, 2, ... as it goes."""
-    fresh = {"noise": lambda i: noise(i + 1)} if sampler == "ddpm" else {}
-    return SAMPLERS[sampler](eps, noise(0), grid, **fresh)
 
 
 class Unguided(Method):
@@ -30,24 +20,29 @@ class Unguided(Method):
 
     Args:
         prior: checkpoint of a ``LatentPrior``.
-        sampler: name of the sampler.
-        steps: number of its steps, on a grid even in log-SNR.
+        sampler: ddpm, ddim, dpmpp_2m, heun, or the import path of a function or class that samples
+            (:data:`lcg_lightning.diffusion.samplers.Sampler`).
+        steps: number of its steps, on a grid even in log-SNR; 2 or more.
+
+    Raises:
+        UserError: an unknown sampler.
     """
 
     name = "unguided"
 
-    def __init__(self, prior: Path, sampler: SamplerName = "dpmpp_2m", steps: int = 20) -> None:
-        super().__init__(prior=prior, sampler=sampler, steps=steps)
-        self.prior_path, self.sampler, self.steps = prior, sampler, steps
+    def __init__(self, prior: Path, sampler: SamplerName | Sampler = "dpmpp_2m", steps: int = 20) -> None:
+        super().__init__(prior=prior, sampler=sampler_text(sampler), steps=steps)
+        self.sampler, self.sample = sampler_text(sampler), find_sampler(sampler)
+        self.prior_path, self.steps = prior, steps
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
         """Loads the prior."""
         self.prior = load_prior(self.prior_path, store)
         self.schema = store.schema
         self.grid = logsnr_grid(self.prior.schedule, self.steps)
-        self.nfe = evaluations(self.sampler, self.grid)
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D) of the prior."""
         eps = guide(self.prior, None, None, self.schema, self.prior.schedule, self.grid)
-        return draw(self.sampler, eps, self.grid, noise)
+        latents, self.nfe = run(lambda eps: self.sample(eps, noise, self.grid), eps)
+        return latents

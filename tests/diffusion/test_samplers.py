@@ -1,4 +1,3 @@
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -6,7 +5,18 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from lcg_lightning.diffusion.grids import Grid, full_grid, logsnr_grid, uniform_grid
-from lcg_lightning.diffusion.samplers import SAMPLERS, ddim, ddpm, dpmpp_2m, evaluations, heun, invert, langevin
+from lcg_lightning.diffusion.samplers import (
+    PredictorCorrector,
+    ddim,
+    ddpm,
+    dpmpp_2m,
+    find_sampler,
+    heun,
+    invert,
+    run,
+    sampler_text,
+    starting_at,
+)
 from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
 from tests.closed_forms import GaussianPrior, affine_map, pushforward
@@ -20,11 +30,11 @@ def start(n=5, d=16, seed=1):
 
 
 def numbered_noise(n=5, d=16):
-    return lambda draw: start(n, d, 1000 + draw)
+    return lambda draw: start(n, d, 1000 + draw if draw else 1)
 
 
 def covariance_error(sampler, grid, prior=PRIOR):
-    reached = pushforward(lambda z: sampler(prior.eps_model(grid.alpha_bar), z, grid), prior.d)
+    reached = pushforward(lambda z: sampler(prior.eps_model(grid.alpha_bar), starting_at(z), grid), prior.d)
     return ((reached.cov - prior.cov).norm() / prior.cov.norm()).item()
 
 
@@ -54,8 +64,8 @@ def test_ddim_is_that_of_diffusers(eta):
     eps, noise, z = curved_eps(grid), numbered_noise(), start()
     expected = z
     for i, t in enumerate(theirs.timesteps):
-        expected = theirs.step(eps(expected, i), t, expected, eta=eta, variance_noise=noise(i)).prev_sample
-    torch.testing.assert_close(ddim(eps, z, grid, eta=eta, noise=noise), expected, rtol=0, atol=1e-10)
+        expected = theirs.step(eps(expected, i), t, expected, eta=eta, variance_noise=noise(i + 1)).prev_sample
+    torch.testing.assert_close(ddim(eps, noise, grid, eta=eta), expected, rtol=0, atol=1e-10)
 
 
 def test_ddpm_is_that_of_diffusers(monkeypatch):
@@ -67,10 +77,10 @@ def test_ddpm_is_that_of_diffusers(monkeypatch):
     theirs.one = torch.tensor(1.0, dtype=torch.float64)
     grid, noise = full_grid(schedule), numbered_noise()
     eps, z = curved_eps(grid), start()
-    draws = iter(range(100))
+    draws = iter(range(1, 100))
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise(next(draws)))
     expected = run_scheduler(theirs, eps, z, theirs.timesteps)
-    torch.testing.assert_close(ddpm(eps, z, grid, noise=noise), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(ddpm(eps, noise, grid), expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("n", [2, 10, 20])
@@ -91,8 +101,8 @@ def test_dpmpp_2m_is_that_of_diffusers(monkeypatch, n):
     grid = Grid(logsnr_grid(SCHEDULE, n).t, levels)
     eps, z = curved_eps(grid), start()
     expected = run_scheduler(theirs, eps, z, theirs.timesteps)
-    torch.testing.assert_close(dpmpp_2m(eps, z, grid), expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(dpmpp_2m(eps, z, logsnr_grid(SCHEDULE, n)), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(dpmpp_2m(eps, starting_at(z), grid), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(dpmpp_2m(eps, starting_at(z), logsnr_grid(SCHEDULE, n)), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_ddim_covariance_error_falls_as_one_over_n():
@@ -110,7 +120,7 @@ def test_second_order_samplers_converge_as_such_and_beat_ddim(sampler, name):
     def to_noised(n):
         grid = logsnr_grid(schedule, n)
         grid = Grid(grid.t[:-1], grid.alpha_bar[:-1])  # ends at the cleanest noised level
-        reached = pushforward(lambda z: sampler(PRIOR.eps_model(grid.alpha_bar), z, grid), 16)
+        reached = pushforward(lambda z: sampler(PRIOR.eps_model(grid.alpha_bar), starting_at(z), grid), 16)
         return (reached.cov - PRIOR.noised(grid.alpha_bar[-1]).cov).norm()
 
     assert 3.2 < to_noised(60) / to_noised(120) < 4.8
@@ -123,14 +133,14 @@ def test_heun_is_exact_for_a_standard_normal():
     grid = uniform_grid(SCHEDULE, 5)
     standard = GaussianPrior(torch.zeros(16, dtype=torch.float64), PRIOR.eye)
     z = start()
-    scale = heun(standard.eps_model(grid.alpha_bar), z, grid) / z
+    scale = heun(standard.eps_model(grid.alpha_bar), starting_at(z), grid) / z
     torch.testing.assert_close(scale, torch.full_like(z, grid.alpha_bar[-2] ** 0.5), rtol=0, atol=1e-12)
 
 
 def stochastic_law(sampler, grid):
     """The exact law that a sampler with fresh noise reaches on the Gaussian prior, and the draws it used.
 
-    The result is affine in the start and in every draw, so each is probed alone with the others at zero.
+    The result is affine in every draw, so each is probed alone with the others at zero.
     """
     eps, zero, draws = PRIOR.eps_model(grid.alpha_bar), torch.zeros(1, 16, dtype=torch.float64), []
 
@@ -138,11 +148,10 @@ def stochastic_law(sampler, grid):
         draws.append(draw)
         return zero
 
-    offset = sampler(eps, zero, grid, noise=silent)
+    offset = sampler(eps, silent, grid)
     cov = torch.zeros(16, 16, dtype=torch.float64)
-    for source in ("start", *draws):
-        z = PRIOR.eye if source == "start" else zero
-        rows = sampler(eps, z, grid, noise=lambda d, s=source: PRIOR.eye if d == s else zero) - offset
+    for probed in draws:
+        rows = sampler(eps, lambda draw, p=probed: PRIOR.eye if draw == p else zero, grid) - offset
         cov += rows.T @ rows
     return GaussianPrior(offset[0], cov), draws
 
@@ -151,36 +160,38 @@ def test_ancestral_sampling_reaches_the_prior_at_first_order():
     errors = []
     for n in (20, 40):
         law, draws = stochastic_law(ddpm, uniform_grid(SCHEDULE, n))
-        assert draws == list(range(n - 1))  # the step to clean adds no noise
+        assert draws == list(range(n))  # the start and n - 1 steps; the step to clean adds no noise
         errors.append(((law.cov - PRIOR.cov).norm() / PRIOR.cov.norm()).item())
     assert errors[1] < 0.2
     assert 1.7 < errors[0] / errors[1] < 2.3
 
 
-def test_langevin_is_stationary_at_the_noised_marginal():
-    """Its fixed point is that of z' = M z + offset + noise: the right mean, and the variance it promises."""
-    grid, i, step = uniform_grid(SCHEDULE, 20), 12, 0.02
-    a, silent = grid.alpha_bar[i], lambda _: torch.zeros(1, 16, dtype=torch.float64)
-    eps, target = PRIOR.eps_model(grid.alpha_bar), PRIOR.noised(grid.alpha_bar[i])
-    offset, matrix = affine_map(lambda z: langevin(eps, z, grid, i, silent, step=step), 16)
+def test_corrections_are_stationary_at_the_noised_marginal():
+    """The fixed point of z' = M z + offset + noise at one level: the right mean, and the variance that is promised."""
+    whole, step = uniform_grid(SCHEDULE, 20), 0.02
+    a = whole.alpha_bar[12]
+    grid = Grid((whole.t[12],) * 2, (a, a, a))  # a DDIM step that stays where it is, then one correction, then another
+    eps = PRIOR.eps_model(grid.alpha_bar)
+    target, zero = PRIOR.noised(a), torch.zeros(1, 16, dtype=torch.float64)
+    sampler = PredictorCorrector(1, step)
+    offset, matrix = affine_map(lambda z: sampler(eps, lambda draw: zero if draw else z, grid), 16)
     torch.testing.assert_close(matrix @ target.mean + offset, target.mean, rtol=0, atol=1e-12)
-    moved = langevin(eps, target.mean[None], grid, i, lambda _: PRIOR.eye[:1], step=step) - target.mean
+    moved = sampler(eps, lambda draw: PRIOR.eye[:1] if draw else target.mean[None], grid) - target.mean
     assert moved[0, 0].item() == pytest.approx((2 * step * (1 - a)) ** 0.5)
     stationary = moved[0, 0] ** 2 * torch.linalg.inv(PRIOR.eye - matrix @ matrix)  # M is symmetric
     inflation = torch.linalg.eigvals(torch.linalg.solve(target.cov, stationary)).real
     assert 1 < inflation.min() < inflation.max() <= 1 / (1 - step / 2)
 
 
-def test_langevin_corrects_ddim():
+def test_corrections_bring_ddim_nearer_to_the_prior():
     grid = uniform_grid(SCHEDULE, 20)
-    corrector = partial(langevin, step=0.1, num_steps=3)
-    law, draws = stochastic_law(partial(ddim, corrector=corrector), grid)
-    assert len(set(draws)) == len(draws) == 3 * 19
-    assert min(draws) >= 20  # those below belong to the sampler's own steps
+    law, draws = stochastic_law(PredictorCorrector(3, 0.1), grid)
+    assert draws == list(range(1 + 3 * 19))  # the start, then fresh noise for every correction
     corrected = ((law.cov - PRIOR.cov).norm() / PRIOR.cov.norm()).item()
     assert corrected < 0.6 * covariance_error(ddim, grid)
-    with pytest.raises(UserError, match="give noise"):
-        ddim(curved_eps(grid), start(), grid, corrector=corrector)
+    for options in ({"corrections": 0}, {"step_size": 0.0}, {"step_size": float("nan")}):
+        with pytest.raises(UserError, match="predictor-corrector"):
+            PredictorCorrector(**options)
 
 
 def test_inversion_round_trip():
@@ -189,25 +200,50 @@ def test_inversion_round_trip():
     eps, x = PRIOR.eps_model(grid.alpha_bar), PRIOR.sample(50)
 
     def error(k):
-        return (ddim(eps, invert(eps, x, grid, fixed_point=k), grid) - x).abs().max().item()
+        return (ddim(eps, starting_at(invert(eps, x, grid, fixed_point=k)), grid) - x).abs().max().item()
 
     assert 0.04 < error(0) < 0.16
     assert error(20) < 2e-14
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_is_repeatable_keeps_dtype_and_counts_its_evaluations(name):
+@pytest.mark.parametrize(
+    ("sampler", "evaluations"),
+    [("ddpm", 6), ("ddim", 6), ("dpmpp_2m", 6), ("heun", 11), (PredictorCorrector(2), 16)],
+)
+def test_every_sampler_is_repeatable_keeps_dtype_and_is_counted(sampler, evaluations):
     grid = logsnr_grid(SCHEDULE, 6)
-    calls = []
+    noise = numbered_noise()
 
     def eps(z, i):
-        calls.append(i)
         assert 0 <= i < 6
         return curved_eps(grid)(z, i)
 
-    noise = numbered_noise()
-    options = {"noise": lambda d: noise(d).float()} if name == "ddpm" else {}
-    first, again = (SAMPLERS[name](eps, start().float(), grid, **options) for _ in range(2))
-    assert torch.equal(first, again)
-    assert first.dtype == torch.float32
-    assert len(calls) == 2 * evaluations(name, grid)
+    results = [run(lambda e: find_sampler(sampler)(e, lambda d: noise(d).float(), grid), eps) for _ in range(2)]
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[0][0].dtype == torch.float32
+    assert [used for _, used in results] == [evaluations] * 2
+
+
+def test_samplers_are_named_in_records():
+    names = [sampler_text(s) for s in ("ddim", ddim, PredictorCorrector(2, 0.25))]
+    room = "lcg_lightning.diffusion.samplers"
+    assert names == ["ddim", f"{room}.ddim", f"{room}.PredictorCorrector(corrections=2, step_size=0.25)"]
+    with pytest.raises(UserError, match="unknown sampler 'dimm'; use ddpm, ddim, dpmpp_2m, heun or"):
+        find_sampler("dimm")
+
+
+@pytest.mark.parametrize(("broken", "value"), [(4, float("nan")), (1, float("inf"))])
+def test_latents_that_are_not_finite_stop_with_the_step(broken, value):
+    grid = logsnr_grid(SCHEDULE, 6)
+
+    def eps(z, i):
+        out = curved_eps(grid)(z, i)
+        if i == broken:
+            out[2, 3] = value
+        return out
+
+    for sampler in (ddim, dpmpp_2m, ddpm):
+        with pytest.raises(UserError, match=rf"1 of 5 samples are not finite at step {broken + 1}; lower"):
+            run(lambda e, s=sampler: s(e, numbered_noise(), grid), eps)
+    with pytest.raises(UserError, match="after the last step"):
+        run(lambda e: ddim(e, numbered_noise(), grid) / 0, curved_eps(grid))

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import normalize
 
 from lcg_lightning.diffusion.grids import Grid
-from lcg_lightning.diffusion.samplers import ddim
+from lcg_lightning.diffusion.samplers import ddim, starting_at
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.diffae_checkpoint import load_latent_net, load_linear_classifier, rename_latent_net
 from lcg_lightning.generators.load import load_generator
@@ -72,7 +72,7 @@ def test_latent_prior_reproduces_its_references(reference):
         times = torch.arange(0, 1000, 1000 // steps).flip(0)
         grid = Grid(tuple(times.double().tolist()), (*prior.schedule.alpha_bar[times].tolist(), 1.0))
         table = prior.time_table(times)
-        z = ddim(lambda z, i, table=table: prior.forward_at(z, table[i]), noise.double(), grid)
+        z = ddim(lambda z, i, table=table: prior.forward_at(z, table[i]), starting_at(noise.double()), grid)
         assert close(z, reference[f"latent_ddim_T{steps}_normalised"])
 
 

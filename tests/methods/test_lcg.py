@@ -2,6 +2,7 @@
 
 import math
 
+import jsonargparse
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from lcg_lightning.diffusion.grids import logsnr_grid
 from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
-from lcg_lightning.methods.base import Edit
+from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.methods.lcg import LatentClassifierGuidance
 from lcg_lightning.methods.unguided import Unguided
 from tests.generators.published import diffae_checkpoint
@@ -96,6 +97,64 @@ def test_unguided_samples_are_the_prior():
     z = method.generate(Is("Hat"), noise(4000))
     assert z.mean(0).abs().max() < 0.06
     torch.testing.assert_close(z.T @ z / 4000, torch.eye(3).double(), rtol=0, atol=0.08)
+
+
+OWN_SAMPLERS = """
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+def euler(eps, noise, grid):
+    \"\"\"A deterministic step, then fresh noise of 0.\"\"\"
+    z = noise(0)
+    for i, (a, b) in enumerate(pairwise(grid.alpha_bar)):
+        x0 = (z - (1 - a) ** 0.5 * eps(z, i)) / a**0.5
+        z = b**0.5 * x0 + (1 - b) ** 0.5 * eps(z, i) + 0 * noise(i + 1)
+    return z
+
+
+@dataclass
+class Repeated:
+    times: int = 1
+
+    def __call__(self, eps, noise, grid):
+        return [euler(eps, noise, grid) for _ in range(self.times)][-1]
+"""
+
+
+def test_a_sampler_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatch):
+    """From YAML, as in a configuration of ``lcg test``; it agrees with DDIM and its evaluations are counted."""
+    (tmp_path / "own_samplers.py").write_text(OWN_SAMPLERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Method, "method")
+    repeated = "{class_path: own_samplers.Repeated, init_args: {times: 3}}"
+    corrected = "{class_path: lcg_lightning.diffusion.samplers.PredictorCorrector, init_args: {corrections: 2}}"
+    found = {}
+    for text, name, evaluations in (
+        ("ddim", "ddim", 10),
+        ("own_samplers.euler", "own_samplers.euler", 20),
+        (repeated, "own_samplers.Repeated(times=3)", 60),
+        (corrected, "lcg_lightning.diffusion.samplers.PredictorCorrector(corrections=2, step_size=0.1)", 28),
+    ):
+        options = f"{{prior: p, sampler: {text}, steps: 10}}"
+        config = parser.parse_string(
+            f"method: {{class_path: lcg_lightning.methods.unguided.Unguided, init_args: {options}}}"
+        )
+        again = parser.parse_string(parser.dump(config))
+        method = parser.instantiate(again).method
+        method.prior, method.schema, method.grid = Normal(), SCHEMA, logsnr_grid(SCHEDULE, 10)
+        found[text] = method.generate(Is("Hat"), noise(5))
+        assert (method.sampler, method.config["sampler"], method.nfe) == (name, name, evaluations)
+    torch.testing.assert_close(found["own_samplers.euler"], found["ddim"])
+    torch.testing.assert_close(found[repeated], found["ddim"])
+    assert (found[corrected] - found["ddim"]).abs().max() > 0.01
+
+
+def test_the_evaluations_of_an_edit_are_counted():
+    method = lcg(steps=6, fixed_point=2)
+    method.edit(noise(4)(0), [HAT, HAT])
+    assert method.edit_nfe == (1 + 2 + 1) * 6
 
 
 def test_the_prior_of_a_diffae_checkpoint_fits_only_its_own_statistics(tmp_path):
