@@ -93,6 +93,19 @@ def ensure_writable(folder: str | Path) -> None:
             shutil.rmtree(probe)
 
 
+def ensure_creatable(folder: str | Path) -> None:
+    """Check that :func:`atomic_folder` can make a folder, before anything is computed for it.
+
+    Raises:
+        UserError: something is there that is not an empty folder, or nothing can be written there.
+    """
+    folder = Path(folder)
+    refuse_occupied(folder)
+    ensure_writable(folder)
+    if Path(os.path.realpath(folder)).is_mount():
+        raise UserError(f"{folder} is a mount point, which cannot be replaced; name a folder in it")
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write a file to, which takes the name ``path`` at the end.
@@ -131,12 +144,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         UserError: ``path`` is there and not empty, or cannot be written.
     """
     path = Path(path)
-    refuse_occupied(path)
-    ensure_writable(path)
+    ensure_creatable(path)
     with _one_line(path):
         target = Path(os.path.realpath(path))
-        if target.is_mount():
-            raise UserError(f"{path} is a mount point; name a folder in it")
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{uuid.uuid4().hex}")
         temporary.mkdir()

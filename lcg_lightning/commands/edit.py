@@ -7,12 +7,13 @@ import torch
 from rich.progress import track
 
 from lcg_lightning.commands.methods import DEFAULT_METHOD
-from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
+from lcg_lightning.commands.output import check, write_images, write_latents
 from lcg_lightning.conditions import merge, parse, to_text
 from lcg_lightning.data.images import ImageFiles, find_images
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
+from lcg_lightning.files import atomic_folder
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.base import Edit, Method
 
@@ -55,7 +56,7 @@ def edit(
         raise UserError("lcg edit: no conditions; give at least one")
     if n is not None and n < 1:
         raise UserError(f"lcg edit: n is {n}; edit at least one")
-    check_batches(batch_size, device)
+    check(out, batch_size, device)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)
     space = latents_store.space(decoder)
@@ -63,7 +64,7 @@ def edit(
     edits = [Edit(tree, merge(trees[: k + 1])) for k, tree in enumerate(trees)]
     method.prepare(latents_store, space)
     method.to(device)
-    with folder(out) as part, torch.inference_mode():
+    with atomic_folder(out) as part, torch.inference_mode():
         files = None
         if images is not None:
             found = sorted(find_images(images, decoder.image_size).items())

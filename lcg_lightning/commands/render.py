@@ -5,13 +5,16 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from lcg_lightning.commands.output import folder, write_images
+from lcg_lightning.commands.output import write_images
 from lcg_lightning.data.sources.celebahq import write_attributes, write_measures, write_splits
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import atomic_folder, ensure_creatable
 from lcg_lightning.synthfaces.faces import SCHEMA, faces_from_z, held_out, sample_z
 from lcg_lightning.synthfaces.faces import render as draw
 
 CHUNK = 256
+MOST = 10_000_000
+"""Images of one data set: their faces are kept in memory, about 500 bytes each."""
 
 
 def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, seed: int = 0) -> Path:
@@ -28,16 +31,22 @@ def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, see
         seed: of the faces.
 
     Raises:
-        UserError: out is there and not empty, or no images are asked for.
+        UserError: out is there and not empty or cannot be written, no images or more than :data:`MOST` are asked for,
+            or a seed is below 0 or not below 2^32.
     """
     if min(train, val, test) < 0 or train < 1:
         raise UserError(f"lcg render: {train} train, {val} val, {test} test images; ask for at least one to train on")
+    if train + val + test > MOST:
+        raise UserError(f"lcg render: {train + val + test} images; ask for at most {MOST}")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"lcg render: seed is {seed}; give a number from 0 to {2**32 - 1}")
+    ensure_creatable(out)
     z = torch.cat([_allowed(train + val, seed), sample_z(test, seed + 2**32)])
     faces = faces_from_z(z)
     ids = [f"{i:05d}.png" for i in range(len(z))]
     binary = [a.name for a in SCHEMA if a.kind == "binary"]
     yaw, age = (faces.labels[:, SCHEMA.index(name)] for name in ("Yaw", "Age"))
-    with folder(out) as part:
+    with atomic_folder(out) as part:
         for start in track(range(0, len(z), CHUNK), description="Rendering"):
             write_images(part, draw(faces_from_z(z[start : start + CHUNK])), start)
         write_attributes(part / "attributes.txt", binary, ids, faces.labels[:, : len(binary)])
@@ -48,7 +57,7 @@ def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, see
 
 
 def _allowed(n: int, seed: int) -> torch.Tensor:
-    """N rows of z that show no held-out combination."""
+    """Rows of z (n, Z_DIM) that show no held-out combination."""
     z, block = torch.zeros(0, 0), 0
     while len(z) < n:
         more = sample_z(4096, seed * 2**16 + block + 1)

@@ -7,12 +7,13 @@ import torch
 from rich.progress import track
 
 from lcg_lightning.commands.methods import DEFAULT_METHOD
-from lcg_lightning.commands.output import check_batches, folder, write_images, write_latents
+from lcg_lightning.commands.output import check, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
+from lcg_lightning.files import atomic_folder
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.base import Method
 
@@ -48,7 +49,7 @@ def sample(
     """
     if n < 1:
         raise UserError(f"lcg sample: n is {n}; ask for at least one image")
-    check_batches(batch_size, device)
+    check(out, batch_size, device)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)
     space = latents_store.space(decoder)
@@ -56,7 +57,7 @@ def sample(
     method.prepare(latents_store, space)
     method.to(device)
     latents, images = [], []
-    with folder(out) as part:
+    with atomic_folder(out) as part:
         for index in track(torch.split(torch.arange(n), batch_size), description="Sampling"):
             with torch.inference_mode():
                 z = method.generate(tree, SampleNoise(seed, index, space.dim, device))
