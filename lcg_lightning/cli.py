@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from lcg_lightning.commands import preflight
 from lcg_lightning.commands.mistakes import explain
+from lcg_lightning.commands.quiet import quiet
 from lcg_lightning.errors import UserError
 
 
@@ -18,18 +20,20 @@ class Command(NamedTuple):
     module: str
     function: str
     help: str
+    out: int | str = ""
+    """The output folder: its place among the positional arguments, or the name of its option."""
     positional: bool = True
     """Whether arguments without a default are given by position."""
 
 
 _HERE = "lcg_lightning.commands"
 COMMANDS = {
-    "render": Command(f"{_HERE}.render", "render", "Render SynthFaces in the layout of CelebA-HQ."),
+    "render": Command(f"{_HERE}.render", "render", "Render SynthFaces in the layout of CelebA-HQ.", 0),
     "generator info": Command(f"{_HERE}.generator", "info", "Say what a generator is and what it can do."),
     "generator convert": Command(f"{_HERE}.generator", "convert", "Write the generator of a file as safetensors."),
-    "encode": Command(f"{_HERE}.encode", "encode", "Encode a data set into a latent store.", positional=False),
-    "sample": Command(f"{_HERE}.sample", "sample", "Sample images that satisfy a condition."),
-    "edit": Command(f"{_HERE}.edit", "edit", "Edit images, or latents of a store, by one condition after another."),
+    "encode": Command(f"{_HERE}.encode", "encode", "Encode a data set into a latent store.", "out", positional=False),
+    "sample": Command(f"{_HERE}.sample", "sample", "Sample images that satisfy a condition.", 2),
+    "edit": Command(f"{_HERE}.edit", "edit", "Edit images, or latents of a store, by one condition after another.", 2),
     "leaderboard": Command(f"{_HERE}.leaderboard", "leaderboard", "Write tables and figures from records."),
     "export-zoo": Command(f"{_HERE}.export_zoo", "export_zoo", "Write the zoo's weights and cards."),
 }
@@ -53,6 +57,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())
     try:
         if name in TRAINER_COMMANDS:
+            preflight.check(rest, "model.init_args.out")
             run(given)
         elif name in COMMANDS:
             _call(name, rest)
@@ -86,6 +91,7 @@ def run(args: Sequence[str]) -> Any:
     """One of Lightning's commands, as from the command line; returns its LightningCLI with trainer, model and data."""
     from lcg_lightning.commands import training
 
+    _calm()
     return training.run(args)
 
 
@@ -106,9 +112,17 @@ def _call(name: str, args: list[str]) -> None:
     import jsonargparse
 
     command = COMMANDS[name]
+    preflight.check(args, command.out)
     function = getattr(importlib.import_module(command.module), command.function)
+    _calm()
     options: dict[str, Any] = {"as_positional": command.positional, "prog": f"lcg {name}", "exit_on_error": False}
     jsonargparse.auto_cli(function, args=args, **options)
+
+
+def _calm() -> None:
+    """Settings of the libraries, which must be imported by now."""
+    quiet()
+    preflight.bound_yaml()
 
 
 def _unknown(args: list[str]) -> str:

@@ -1,16 +1,30 @@
-"""What went wrong, in one line: the innermost reason of the errors that a user can mend."""
+"""What went wrong, in one line: the innermost reason of an error that the user can mend."""
 
-import jsonargparse
+import difflib
+import importlib
+import inspect
+import re
 
 from lcg_lightning.errors import UserError
+
+_CHECKERS = ("lightning.", "jsonargparse.")
+"""Libraries whose own complaints are about what they were given."""
+_COMPLAINTS = (ValueError, TypeError, FileNotFoundError, ImportError)
+_LONGEST = 400
 
 
 def explain(error: BaseException, command: str) -> str | None:
     """The line that tells a user what is wrong and where; None for an error that is not the user's."""
     if mistake := _users(error):
         return str(mistake)
-    if isinstance(error, jsonargparse.ArgumentError):
-        return f"{' '.join(str(error).split())} (lcg {command} --help lists the options)"
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "ArgumentError" in kinds:
+        return f"{_innermost(str(error))} (lcg {command} --help lists the options)"
+    complaint = isinstance(error, _COMPLAINTS) and _raised_in(error, _CHECKERS)
+    if "MisconfigurationException" in kinds or complaint:
+        return f"{_short(str(error))} (LCG_TRACEBACK=1 shows where)"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror} (LCG_TRACEBACK=1 shows where)"
     return None
 
 
@@ -19,3 +33,76 @@ def _users(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _raised_in(error: BaseException, packages: tuple[str, ...]) -> bool:
+    trace, name = error.__traceback__, ""
+    while trace is not None:
+        name, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
+    return name.startswith(packages)
+
+
+def _innermost(text: str) -> str:
+    """The reason at the bottom of what jsonargparse tells in indented lines, and the option that it is about.
+
+    >>> _innermost('''Parser key "trainer.max_epochs":
+    ...   Does not validate against any of the Union subtypes
+    ...   Subtypes: [<class 'int'>, <class 'NoneType'>]
+    ...   Errors:
+    ...     - Expected a <class 'int'>
+    ...     - Expected a <class 'NoneType'>
+    ...   Given value type: <class 'str'>
+    ...   Given value: x''')
+    'trainer.max_epochs: expected int, got x'
+    """
+    if not text.startswith("Parser key"):
+        return _short(text)
+    value = re.search(r"(?:Given value: |Got value: )(.*)", text)
+    lines = [(len(line) - len(line.lstrip()), line.strip(" -")) for line in text.splitlines() if not _IDLE.match(line)]
+    depth = max(depth for depth, _ in lines)
+    first = [d for d, _ in lines].index(depth)
+    reasons = [line for d, line in lines[first:] if d == depth]
+    keys: list[str] = []
+    owner = ""
+    for above, line in reversed(lines[:first]):
+        if above < depth:
+            depth = above
+            if key := re.match(r'Parser key "(.+)"', line):
+                keys.insert(0, key[1])
+            elif holder := re.match(r"Problem with given class_path '(.+)'", line):
+                owner = owner or holder[1]
+    where = ".".join(keys) + (f" ({owner.rpartition('.')[2]})" if owner else "")
+    types = [_EXPECTED.match(reason) for reason in reasons]
+    if all(types):
+        names = [_type(t[1]) for t in types if t and "NoneType" not in t[1]]
+        return _short(f"{where}: expected {' or '.join(names)}, got {value[1] if value else 'another value'}")
+    reason = next(reason for reason, t in zip(reasons, types, strict=True) if not t)
+    return _short(
+        f"{where}: {reason.replace('Expected a dot import path string:', 'no class is called')}{_near(reason, owner)}"
+    )
+
+
+_IDLE = re.compile(r"\s*$| *(Given value|Subtypes:|Subclass types expect|- a class path|- a dict )")
+"""Lines that say nothing about the reason."""
+_EXPECTED = re.compile(r"Expected an? (<class .*?>|typing\.Literal\[.*?\]|[a-z.]+\[.*\])")
+
+
+def _type(text: str) -> str:
+    name = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    return re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", name)
+
+
+def _near(reason: str, owner: str) -> str:
+    """The option that a class may have been meant to be given."""
+    wrong = re.match(r"Option '(\w+)' is not accepted", reason)
+    if wrong is None:
+        return ""
+    module, _, name = owner.rpartition(".")
+    options = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    near = difflib.get_close_matches(wrong[1], options, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4]} ..."

@@ -1,6 +1,5 @@
 """``lcg fit``, ``validate`` and ``test``: Lightning's Trainer on a module and data that YAML names."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import lcg_lightning.methods.unguided
 import lcg_lightning.models.classifier
 import lcg_lightning.models.prior
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
+from lcg_lightning.errors import UserError
 
 _RAISING: dict[str, Any] = {"exit_on_error": False}  # parsers that leave it to main to say what is wrong
 
@@ -49,10 +49,20 @@ class CLI(LightningCLI):
                 apply_on="instantiate",
             )
 
+    def before_instantiate_classes(self) -> None:
+        """Refuses what the Trainer would divide by, or miss only when the run is under way."""
+        config = self.config[self.subcommand]
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+            value = config.trainer.get(name)
+            if value is not None and value < 1:
+                raise UserError(f"trainer.{name} is {value}; it must be at least 1")
+        path = config.get("ckpt_path")
+        if path is not None and path not in ("best", "last", "hpc") and not Path(path).is_file():
+            raise UserError(f"ckpt_path: {path} is no file; give a checkpoint")
+
 
 def run(args: Sequence[str]) -> CLI:
     """One of Lightning's subcommands, as from the command line; returns its trainer, model and data."""
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     return CLI(
         LightningModule,
         LightningDataModule,
@@ -60,6 +70,7 @@ def run(args: Sequence[str]) -> CLI:
         subclass_mode_data=True,
         save_config_callback=SaveRunConfig,
         save_config_kwargs={"save_to_log_dir": False},
+        trainer_defaults={"enable_model_summary": False},  # its FLOPs are 0 for networks that are called in parts
         parser_kwargs={**_RAISING, **dict.fromkeys(CLI.subcommands(), _RAISING)},
         args=list(args),
     )

@@ -52,3 +52,27 @@ def test_a_reader_that_has_seen_enough_ends_the_output(tmp_path):
         ["bash", "-c", f"{sys.executable} -m lcg_lightning --help | true"], capture_output=True, text=True, cwd=tmp_path
     )
     assert not done.stderr
+
+
+OUT = ["render {out} --train 3", "render --seed=1 {out}", "sample Hat store --method.scale 2 {out} --n=2"]
+OUT += ["edit [Hat] store {out}", "encode --out {out} --data Sampled", "encode --config=encode.yaml"]
+OUT += ["test --model.init_args.out={out}", "test --config test.yaml"]
+
+
+@pytest.mark.parametrize("command", OUT)
+def test_a_taken_folder_is_refused_before_libraries_are_imported(command, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/mine").write_text("keep")
+    (tmp_path / "encode.yaml").write_text("out: taken\n")
+    (tmp_path / "test.yaml").write_text("model: {class_path: Evaluation, init_args: {out: taken}}\n")
+    shown, imported = start(command.format(out="taken").split(), tmp_path, 2)
+    assert shown.strip() == "lcg: error: taken is there and not empty; name another output folder or remove it"
+    assert not imported
+    assert (tmp_path / "taken/mine").read_text() == "keep"
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    shown, imported = start(["render", "file/out"], tmp_path, 2)
+    assert "file/out cannot be written" in shown
+    assert not imported

@@ -1,0 +1,128 @@
+"""Mistakes on the command line: each is one line that ends in the innermost reason, and exit status 2."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from lcg_lightning import cli
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.cli import main
+from lcg_lightning.data.store import Split, write_store
+
+FIT = ["fit", "--config=fit.yaml", "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A store of 40 small latents, and the configuration of a fit on it."""
+    path = tmp_path_factory.mktemp("mistakes")
+    schema = AttributeSchema([Attribute("Smiling")])
+    rows = torch.Generator().manual_seed(0)
+    parts = {
+        name: Split(
+            torch.randn(n, 4, generator=rows), (torch.arange(n) % 2.0)[:, None], [f"{name}{i}" for i in range(n)]
+        )
+        for name, n in {"train": 32, "val": 8}.items()
+    }
+    write_store(path / "store", parts, schema, "0" * 16, {})
+    config = {
+        "model": {"class_path": "LatentPrior", "init_args": {"hidden": 8, "layers": 2}},
+        "data": {"class_path": "LatentDataModule", "init_args": {"store": "store", "batch_size": 16}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+    }
+    (path / "fit.yaml").write_text(yaml.safe_dump(config))
+    (path / "broken.yaml").write_text("a: [1, 2\nb: }\n")
+    (path / "list.yaml").write_text("[1, 2]\n")
+    (path / "bomb.yaml").write_text(BOMB)
+    (path / "method.yaml").write_text(BOMB.replace("a0:", "class_path:", 1))
+    (path / "deep.yaml").write_text("[" * 100_000)
+    os.mkfifo(path / "fifo")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--model.init_args.hiden", "3"], "model (LatentPrior): Option 'hiden' is not accepted; did you mean hidden?"),
+        (["--model.init_args.hidden=x"], "model.hidden (LatentPrior): expected int, got x"),
+        (["--model.init_args.schedule=x"], "expected one of 'linear', 'cosine', 'constant', got x"),
+        (["--model=LatentPrio"], "model: no class is called LatentPrio"),
+        (["--trainer.max_epochs=x"], "trainer.max_epochs: expected int, got x"),
+        (["--trainer.max_epochs=-3"], "`max_epochs` must be a non-negative integer or -1. You passed in -3."),
+        (["--trainer.devices=0"], "`Trainer(devices='0')` value is not a valid input"),
+        (["--trainer.accelerator=tpu"], "Requirement 'torch_xla"),
+        (["--trainer.accelerator=none"], "You selected an invalid accelerator name"),
+        (["--trainer.precision=7"], "trainer.precision: expected one of 64, 32, 16 or"),
+        (["--trainer.callbacks=5"], "trainer.callbacks: no class is called 5"),
+        (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches is 0; it must be at least 1"),
+        (["--trainer.check_val_every_n_epoch=0"], "trainer.check_val_every_n_epoch is 0; it must be at least 1"),
+        (["--trainer.val_check_interval=100"], "`val_check_interval` (100) must be less than or equal to"),
+        (["--ckpt_path=nowhere.ckpt"], "ckpt_path: nowhere.ckpt is no file"),
+        (["--config=nowhere.yaml"], "nowhere.yaml cannot be read"),
+        (["--config=broken.yaml"], "broken.yaml, line 2: not YAML"),
+        (["--config=list.yaml"], "list.yaml holds no keys and values"),
+        (["--config=bomb.yaml"], "bomb.yaml cannot be used (its aliases stand for more than"),
+        (["--config=deep.yaml"], "deep.yaml cannot be used (nested too deeply)"),
+        (["--config=store"], "store is not a regular file"),
+        (["--config=fifo"], "fifo is not a regular file"),
+        (["--data=bomb.yaml"], "data: "),
+    ],
+    ids=lambda x: x[0] if isinstance(x, list) else "",
+)
+def test_a_mistake_is_one_short_line(arguments, line, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main([*FIT, *arguments]) == 2
+    (told,) = capsys.readouterr().err.strip().splitlines()
+    assert told.startswith("lcg: error: ")
+    assert line in told
+    assert len(told) < 500
+
+
+def test_a_wrong_type_names_the_option(capsys):
+    assert main(["render", "out", "--train=x"]) == 2
+    assert "train: expected int, got x (lcg render --help" in capsys.readouterr().err
+
+
+def test_tracebacks_are_kept_on_demand_and_for_errors_of_our_own(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("LCG_TRACEBACK", "1")
+    with pytest.raises(Exception, match="hiden"):
+        main([*FIT, "--model.init_args.hiden=3"])
+    monkeypatch.delenv("LCG_TRACEBACK")
+
+    def wrong(args):
+        raise ValueError("ours")
+
+    monkeypatch.setattr(cli, "run", wrong)
+    with pytest.raises(ValueError, match="ours"):
+        main(FIT)
+    assert not capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_fit_with_one_line_and_130(folder):
+    fit = [sys.executable, "-m", "lcg_lightning", *FIT, "--trainer.max_epochs=100000"]
+    process = subprocess.Popen(
+        [*fit, "--model.init_args.seed=3", "--trainer.callbacks=beat.Beat"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    beat = folder / "beat"
+    (folder / "beat.py").write_text(
+        "from pathlib import Path\nfrom lightning import Callback\n\n"
+        "class Beat(Callback):\n    def on_train_epoch_end(self, *_):\n        Path('beat').touch()\n"
+    )
+    while not beat.exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert error.strip() == "lcg: interrupted"
