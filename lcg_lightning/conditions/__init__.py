@@ -1,0 +1,32 @@
+"""What can be asked of a sample: a tree over attributes, read from text, whose value is one log-probability."""
+
+from lcg_lightning.conditions.language import parse, to_text
+from lcg_lightning.conditions.probability import log_prob
+from lcg_lightning.conditions.tree import (
+    And,
+    Condition,
+    Is,
+    Not,
+    Or,
+    Scaled,
+    conjunction,
+    merge,
+    names,
+    targets,
+)
+
+__all__ = [
+    "And",
+    "Condition",
+    "Is",
+    "Not",
+    "Or",
+    "Scaled",
+    "conjunction",
+    "log_prob",
+    "merge",
+    "names",
+    "parse",
+    "targets",
+    "to_text",
+]

@@ -1,0 +1,227 @@
+"""The text of a condition.
+
+Grammar, from loosest to tightest::
+
+    condition   = conjunction { "|" conjunction }
+    conjunction = term { "&" term }
+    term        = [ number "*" ] operand          (a scale: only before terms of the outermost &)
+    operand     = "~" operand | "(" condition ")" | Name [ "=" value ]
+
+A bare ``Name`` asks a binary attribute to be 1. ``Name=value`` takes 0 or 1 (binary), a class name or index
+(categorical), or a number in the attribute's own unit (continuous).
+
+What has no complement may not stand under ``~`` or ``|``: a continuous target (its density is not a probability), a
+scale, and a target that differs from sample to sample.
+"""
+
+import math
+import re
+from typing import NoReturn
+
+from torch import Tensor
+
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.conditions.probability import NO_COMPLEMENT, SCALE_PLACE, refuse_impossible
+from lcg_lightning.conditions.tree import And, Condition, Is, Not, Or, Scaled
+from lcg_lightning.errors import UserError
+
+MAX_DEPTH = 50
+"""Parentheses and negations within each other, beyond which a text is refused."""
+
+
+def to_text(condition: Condition, schema: AttributeSchema) -> str:
+    """The text that :func:`parse` reads back as the same tree; per-sample targets are shown as ``Name=?``."""
+    match condition:
+        case Is(name, Tensor()):
+            return f"{name}=?"
+        case Is(name, value):
+            attribute = schema[name]
+            if attribute.kind == "categorical":
+                return f"{name}={attribute.classes[int(value)]}"
+            if attribute.kind == "binary" and value == 1:
+                return name
+            return f"{name}={_figure(float(value))}"
+        case And(terms):
+            return " & ".join(_enclosed(t, schema, And, Or) for t in terms)
+        case Or(terms):
+            return " | ".join(_enclosed(t, schema, Or) for t in terms)
+        case Not(term):
+            return f"~{_enclosed(term, schema, And, Or, Scaled)}"
+        case Scaled(scale, term):
+            return f"{_figure(scale)}*{_enclosed(term, schema, And, Or, Scaled)}"
+
+
+def _figure(number: float) -> str:
+    return repr(number).removesuffix(".0")
+
+
+def _enclosed(condition: Condition, schema: AttributeSchema, *kinds: type) -> str:
+    text = to_text(condition, schema)
+    return f"({text})" if isinstance(condition, kinds) else text
+
+
+def parse(text: str, schema: AttributeSchema) -> Condition:
+    """Reads a condition.
+
+    Args:
+        text: as in the grammar above, e.g. ``"2*Smiling & ~(Hat | Bald) & yaw=0.3"``.
+        schema: the attributes that may be named; upper and lower case are not told apart.
+
+    Raises:
+        UserError: one line. It points at the column, counted from 1, or says that nothing satisfies the condition, such
+            as ``A & ~A`` or two numbers for one attribute, or that it has too many cases.
+    """
+    parser = _Parser(text, schema)
+    condition = parser.parse()
+    try:
+        refuse_impossible(condition, schema)
+    except UserError as error:
+        raise UserError(f"{parser.shown}: {str(error).removeprefix('condition: ')}") from None
+    return condition
+
+
+class _Parser:
+    """Recursive descent over the tokens of one text; each method reads one rule of the grammar."""
+
+    def __init__(self, text: str, schema: AttributeSchema) -> None:
+        self.text = text
+        self.schema = schema
+        found = re.finditer(r"[()&|~=*]|[^\s()&|~=*]+", text)
+        self.tokens = [(m.start() + 1, m.group()) for m in found]
+        self.position = 0
+        self.depth = 0  # of parentheses
+        self.negations = 0
+        self.refusals: list[tuple[int, str]] = []  # column and complaint of all that may not be under ~ or |
+
+    def parse(self) -> Condition:
+        condition = self.condition()
+        if self.peek():
+            self.fail("expected '&' or '|'")
+        return condition
+
+    def condition(self) -> Condition:
+        before = len(self.refusals)
+        terms = [self.conjunction()]
+        while self.take("|"):
+            terms.append(self.conjunction())
+        if len(terms) == 1:
+            return terms[0]
+        self.refuse_since(before)
+        return Or(tuple(terms))
+
+    def conjunction(self) -> Condition:
+        terms = [self.term()]
+        while self.take("&"):
+            terms.append(self.term())
+        return And(tuple(terms)) if len(terms) > 1 else terms[0]
+
+    def term(self) -> Condition:
+        if self.depth or self.peek(1) != "*":
+            return self.operand()
+        column, word = self.column, self.word("a scale")
+        self.take("*")
+        scale = _number(word)
+        if not 0 <= scale < math.inf:
+            self.fail(f"{word!r} is not a scale; give a number of 0 or more", column)
+        self.refusals.append((column, SCALE_PLACE))
+        return Scaled(scale, self.operand())
+
+    def operand(self) -> Condition:
+        if self.depth + self.negations > MAX_DEPTH:
+            self.fail(f"parentheses and ~ are nested more than {MAX_DEPTH} deep; write it flatter")
+        if self.take("~"):
+            before = len(self.refusals)
+            self.negations += 1
+            term = self.operand()
+            self.negations -= 1
+            self.refuse_since(before)
+            return Not(term)
+        if self.take("("):
+            self.depth += 1
+            inner = self.condition()
+            if not self.take(")"):
+                self.fail("expected ')'")
+            self.depth -= 1
+            return inner
+        return self.value()
+
+    def value(self) -> Is:
+        column, name = self.column, self.word("an attribute")
+        if self.peek() == "*":
+            self.fail(SCALE_PLACE, column)
+        try:
+            attribute = self.schema[name]
+        except UserError as error:
+            self.fail(str(error), column)
+        if attribute.kind == "continuous":
+            self.refusals.append((column, f"{attribute.name} has a continuous target; {NO_COMPLEMENT}"))
+        if self.take("="):
+            column = self.column
+            return Is(attribute.name, self.number(attribute, column, self.word("a value")))
+        if attribute.kind != "binary":
+            example = attribute.classes[0] if attribute.classes else f"{(attribute.low + attribute.high) / 2:g}"
+            self.fail(f"{attribute.name} needs a value, such as {attribute.name}={example}", column)
+        return Is(attribute.name)
+
+    def number(self, attribute: Attribute, column: int, word: str) -> float:
+        number = _number(word)
+        if attribute.kind == "continuous":
+            valid = attribute.low <= number <= attribute.high
+            wanted = f"a number from {attribute.low:g} to {attribute.high:g}"
+        elif attribute.kind == "binary":
+            valid, wanted = number in (0, 1), "0 or 1"
+        else:
+            folded = [c.casefold() for c in attribute.classes]
+            if word.casefold() in folded:
+                return float(folded.index(word.casefold()))
+            valid, wanted = number in range(len(folded)), f"one of {', '.join(attribute.classes)}"
+        if not valid:
+            self.fail(f"{attribute.name} takes {wanted}, not {word!r}", column)
+        return number
+
+    def peek(self, ahead: int = 0) -> str:
+        """A coming token; empty past the end."""
+        i = self.position + ahead
+        return self.tokens[i][1] if i < len(self.tokens) else ""
+
+    @property
+    def column(self) -> int:
+        """Column of the coming token, counted from 1; one past the text at its end."""
+        return self.tokens[self.position][0] if self.peek() else len(self.text) + 1
+
+    def take(self, symbol: str) -> bool:
+        """Steps over the coming token if it is this symbol."""
+        taken = self.peek() == symbol
+        self.position += taken
+        return taken
+
+    def word(self, wanted: str) -> str:
+        """Steps over the coming token, which must be a name or a number."""
+        word = self.peek()
+        if not word or word in "()&|~=*":
+            self.fail(f"expected {wanted}")
+        self.position += 1
+        return word
+
+    def refuse_since(self, before: int) -> None:
+        """Fails at the first thing met since then that may not stand under ~ or |."""
+        for column, complaint in self.refusals[before:]:
+            self.fail(complaint, column)
+
+    def fail(self, complaint: str, column: int | None = None) -> NoReturn:
+        found = "" if column or not self.peek() else f", found {self.peek()!r}"
+        raise UserError(f"{self.shown}: column {column or self.column}: {complaint}{found}")
+
+    @property
+    def shown(self) -> str:
+        """The text as messages show it: on one line, and not all of a long one."""
+        line = re.sub(r"\s", " ", self.text)
+        return f'condition "{line if len(line) <= 200 else line[:199] + "…"}"'
+
+
+def _number(word: str) -> float:
+    """The number that a word writes, NaN if none."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
