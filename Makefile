@@ -24,7 +24,7 @@ demo: setup ## SynthFaces from renders to leaderboard in runs/demo, about 6 minu
 	$(VENV)/bin/python benchmarks/demo.py
 
 .PHONY: test
-test: setup ## all tests
+test: lint ## ruff and mypy, then all tests
 	$(VENV)/bin/python -m pytest
 
 .PHONY: lint

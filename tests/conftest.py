@@ -9,6 +9,13 @@ import pytest
 from benchmarks.demo import demo, evaluation
 
 ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+"""Published files, and recorded outputs of published code, beside a checkout that has them."""
+
+
+def needs(path):
+    """Skips a test where a path below SHARED is missing: such files are not part of the repository."""
+    return pytest.mark.skipif(not (SHARED / path).exists(), reason=f"needs {path} beside the checkout")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Diffusion Autoencoders against recorded outputs of the published code, and against files of its structure."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +15,12 @@ from lcg_lightning.generators.load import load_generator
 from lcg_lightning.models.load import prior_of_diffae
 from lcg_lightning.networks.diffae import DiffAE
 from lcg_lightning.networks.latent import LatentMLP
+from tests.conftest import SHARED, needs
 from tests.generators.published import diffae_checkpoint, diffae_state
 
-SHARED = Path(__file__).parents[3] / "shared"
 ACCEPTANCE = SHARED / "acceptance/diffae_tiny"
 KEYS = SHARED / "facts/diffae_ffhq256_keys.txt"
-official = pytest.mark.skipif(not ACCEPTANCE.exists(), reason="reference outputs are not part of the repository")
+official = needs("acceptance/diffae_tiny")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def test_classifier_reproduces_its_references(reference):
     assert close(moved * found.std + found.mean, reference["z_sem_manipulated_id5_amp0.3"])
 
 
-@pytest.mark.skipif(not KEYS.exists(), reason="the published key list is not part of the repository")
+@needs("facts/diffae_ffhq256_keys.txt")
 def test_full_ffhq256_has_exactly_the_published_keys():
     rows = [line.split("\t") for line in KEYS.read_text().splitlines()]
     with torch.device("meta"):

@@ -1,7 +1,6 @@
 """The synthesis network against the paper's formula, sample by sample, and against recorded official outputs."""
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +12,11 @@ from lcg_lightning.formats.programs import load_program
 from lcg_lightning.formats.stylegan2_pickle import load_pickle
 from lcg_lightning.generators.load import convert, load_generator
 from lcg_lightning.networks.stylegan2 import StyleGAN2, SynthesisLayer
+from tests.conftest import SHARED, needs
 from tests.formats.test_programs import Tiny, onnx
 from tests.generators.published import diffae_checkpoint, stylegan2_pickle
 
-ACCEPTANCE = Path(__file__).parents[3] / "shared/acceptance/stylegan2_tiny32"
+ACCEPTANCE = SHARED / "acceptance/stylegan2_tiny32"
 
 
 def textbook_layer(layer: SynthesisLayer, x, w):
@@ -58,7 +58,7 @@ def test_truncation_pulls_towards_the_mean():
     torch.testing.assert_close(network.mapping(z, truncation_psi=0.3) - mean, 0.3 * (network.mapping(z) - mean))
 
 
-@pytest.mark.skipif(not ACCEPTANCE.exists(), reason="official reference outputs are not part of the repository")
+@needs("acceptance/stylegan2_tiny32")
 def test_official_pickle_reproduces_its_references():
     network, _ = load_pickle(ACCEPTANCE / "network-snapshot.pkl")
     ref = {k: torch.from_numpy(v) for k, v in np.load(ACCEPTANCE / "reference.npz").items()}

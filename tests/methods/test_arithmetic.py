@@ -1,7 +1,6 @@
 """Latent arithmetic: its linear models against scikit-free optima, and that guidance reduces to it."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,10 @@ from lcg_lightning.data.store import LatentStore, Split, write_store
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.arithmetic import LatentArithmetic, Line, fit_linear, shift
 from lcg_lightning.methods.base import Edit
+from tests.conftest import SHARED, needs
 from tests.generators.published import diffae_checkpoint
 
-BOUNDARIES = Path(__file__).parents[3] / "shared/data/interfacegan"
+BOUNDARIES = SHARED / "data/interfacegan"
 
 
 def test_logistic_fit_is_stationary():
@@ -115,7 +115,7 @@ def test_wrong_boundaries_are_one_line(tmp_path):
         LatentArithmetic(directions={"Smile": tmp_path / "b.npy"}).prepare(store, space_of(store))
 
 
-@pytest.mark.skipif(not BOUNDARIES.exists(), reason="published boundaries are not part of the repository")
+@needs("data/interfacegan")
 def test_published_boundaries_load(tmp_path):
     names = {"Age": "age", "Eyeglasses": "eyeglasses", "Male": "gender", "Yaw": "pose", "Smiling": "smile"}
     store = store_of(tmp_path, tuple(Attribute(name) for name in names), (512,))

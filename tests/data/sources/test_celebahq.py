@@ -9,13 +9,14 @@ from lcg_lightning.attributes import Attribute
 from lcg_lightning.data.images import AnnotatedImages, ImageFiles
 from lcg_lightning.data.sources.celebahq import CelebAHQ, read_splits, write_attributes, write_measures, write_splits
 from lcg_lightning.errors import UserError
+from tests.conftest import SHARED, needs
 from tests.data.test_images import faces, write_lmdb
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "celebahq"
+REAL = SHARED / "data/celebahq"
 YAW = Attribute("Yaw", "continuous", low=-90, high=90)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the published annotation files are not here")
+@needs("data/celebahq")
 def test_published_annotations(tmp_path):
     for i in range(30000):
         (tmp_path / f"{i}.jpg").touch()

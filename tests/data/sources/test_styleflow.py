@@ -9,8 +9,9 @@ import torch
 from lcg_lightning.attributes import Attribute
 from lcg_lightning.data.sources.styleflow import LACE, LACE_ATTRIBUTES, StyleFlow
 from lcg_lightning.errors import UserError
+from tests.conftest import SHARED, needs
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "styleflow"
+REAL = SHARED / "data/styleflow"
 W, LAYERS = 4, 3
 NAN = float("nan")
 
@@ -41,7 +42,7 @@ def styleflow(folder: Path, n: int = 20, *, plus: bool = True, light: bool = Fal
     )
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the published files are not here")
+@needs("data/styleflow")
 def test_published_labels(tmp_path):
     pickled = dump(tmp_path / "sg2latents.pickle", {"Latent": [np.zeros((1, 18, 2), np.float32) for _ in range(1000)]})
     data = StyleFlow(pickled, REAL / "attributes.npy", REAL / "light.npy").read((18, 2))
