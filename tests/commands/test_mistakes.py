@@ -7,44 +7,23 @@ import sys
 import time
 
 import pytest
-import torch
-import yaml
 
 from lcg_lightning import cli
-from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.cli import main
-from lcg_lightning.data.store import Split, write_store
 
 FIT = ["fit", "--config=fit.yaml", "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A store of 40 small latents, and the configuration of a fit on it."""
-    path = tmp_path_factory.mktemp("mistakes")
-    schema = AttributeSchema([Attribute("Smiling")])
-    rows = torch.Generator().manual_seed(0)
-    parts = {
-        name: Split(
-            torch.randn(n, 4, generator=rows), (torch.arange(n) % 2.0)[:, None], [f"{name}{i}" for i in range(n)]
-        )
-        for name, n in {"train": 32, "val": 8}.items()
-    }
-    write_store(path / "store", parts, schema, "0" * 16, {})
-    config = {
-        "model": {"class_path": "LatentPrior", "init_args": {"hidden": 8, "layers": 2}},
-        "data": {"class_path": "LatentDataModule", "init_args": {"store": "store", "batch_size": 16}},
-        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
-    }
-    (path / "fit.yaml").write_text(yaml.safe_dump(config))
-    (path / "broken.yaml").write_text("a: [1, 2\nb: }\n")
-    (path / "list.yaml").write_text("[1, 2]\n")
-    (path / "bomb.yaml").write_text(BOMB)
-    (path / "method.yaml").write_text(BOMB.replace("a0:", "class_path:", 1))
-    (path / "deep.yaml").write_text("[" * 100_000)
-    os.mkfifo(path / "fifo")
-    return path
+@pytest.fixture
+def folder(small_fit):
+    """A small fit, among files that are no configurations."""
+    (small_fit / "broken.yaml").write_text("a: [1, 2\nb: }\n")
+    (small_fit / "list.yaml").write_text("[1, 2]\n")
+    (small_fit / "bomb.yaml").write_text(BOMB)
+    (small_fit / "deep.yaml").write_text("[" * 100_000)
+    os.mkfifo(small_fit / "fifo")
+    return small_fit
 
 
 @pytest.mark.parametrize(
