@@ -146,3 +146,40 @@ def sigma_points(d: int) -> Tensor:
     """2d points (2d, d) of zero mean and identity covariance: a quadratic averages exactly over them."""
     points = math.sqrt(d) * torch.eye(d, dtype=torch.float64)
     return torch.cat([points, -points])
+
+
+def elbo(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    alpha_bar: Tensor,
+    noise: Tensor,
+    variance: Tensor | float = 1.0,
+) -> Tensor:
+    """All terms of the variational bound (B,) on log p(x) (Ho et al., arXiv 2006.11239, eq. 5 to 7).
+
+    Args:
+        model: noise prediction (B, d) at z (B, d) and times (B,).
+        x: clean latents (B, d).
+        alpha_bar: (T,) levels.
+        noise: (B, d), that of the sample of every q(z_t | x).
+        variance: of data for which the variance of the reverse kernels is exact.
+    """
+    normal, kl = torch.distributions.Normal, torch.distributions.kl_divergence
+    v = torch.as_tensor(variance, dtype=x.dtype)
+    last = alpha_bar[-1].item()
+    total = -kl(normal(math.sqrt(last) * x, math.sqrt(1 - last)), normal(0.0, 1.0)).sum(1)
+    before = 1.0
+    for t, a in enumerate(alpha_bar.tolist()):
+        beta = 1 - a / before
+        z = math.sqrt(a) * x + math.sqrt(1 - a) * noise
+        predicted = (z - math.sqrt(1 - a) * model(z, torch.full((len(x),), t))) / math.sqrt(a)
+        of_x, of_z = math.sqrt(before) * beta / (1 - a), math.sqrt(a / before) * (1 - before) / (1 - a)
+        forward = (1 - before) / (1 - a) * beta
+        reverse = (forward + of_x**2 * v * (1 - a) / (a * v + 1 - a)).sqrt()
+        kernel = normal(of_x * predicted + of_z * z, reverse)
+        if t == 0:
+            total += kernel.log_prob(x).sum(1)
+        else:
+            total -= kl(normal(of_x * x + of_z * z, math.sqrt(forward)), kernel).sum(1)
+        before = a
+    return total

@@ -1,7 +1,6 @@
 """The variational bound on log p(z_0) of a diffusion model of latents."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -43,46 +42,6 @@ def _prior_kl(z0: Tensor, schedule: NoiseSchedule) -> Tensor:
 
 
 @torch.no_grad()
-def elbo(
-    model: NoisePredictor,
-    z0: Tensor,
-    schedule: NoiseSchedule,
-    noise: Callable[[int], Tensor],
-    signal_variance: Tensor | float = 1.0,
-) -> Tensor:
-    """The variational bound on log p(z_0), all T terms (Ho et al., eq. 5); costs T model evaluations.
-
-    With x for the clean latents and z_0 .. z_{T-1} for the noised ones: - KL(q(z_{T-1} | x) || N(0, I))
-    - sum_{t >= 1} KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)) + log p(x | z_0). Latents are continuous, so
-    the decoder p(x | z_0) is a Gaussian density like every other kernel, not discretised.
-
-    The kernel p(z_{t-1} | z_t) has the mean of q(z_{t-1} | z_t, x) at the predicted x, and the variance that
-    is exact for data of variance v: var q + (d mean / d x)^2 v (1 - a) / (a v + 1 - a). So v = 1 gives
-    beta_t, the right choice for standardized latents, and v -> 0 the posterior variance, the other choice of
-    Ho et al., section 3.2. On Gaussian data of independent dimensions with variances v, the expectation of
-    the bound over the noise is exact but for the KL at the last level.
-
-    Args:
-        model: noise prediction network.
-        z0: standardized latents (B, D).
-        schedule: noise levels.
-        noise: t -> standard normal noise (B, D) for the sample of q(z_t | z_0).
-        signal_variance: v > 0, one or per dimension (D,).
-
-    Returns:
-        (B,) nats, in z0's dtype, for the density of the standardized latents.
-    """
-    bound = _bound(schedule, signal_variance, z0.shape[1])
-    weight = bound.weight.to(z0)
-    total = -_prior_kl(z0, schedule) - bound.constant.sum().item()
-    for t, a in enumerate(schedule.alpha_bar.tolist()):
-        eps = noise(t)
-        predicted = model(q_sample(z0, a, eps), torch.full((len(z0),), t, device=z0.device))
-        total -= (weight[t] * (eps - predicted).square()).sum(1)
-    return total
-
-
-@torch.no_grad()
 def elbo_estimate(
     model: NoisePredictor,
     z0: Tensor,
@@ -91,11 +50,20 @@ def elbo_estimate(
     uniform: Tensor,
     signal_variance: Tensor | float = 1.0,
 ) -> Tensor:
-    """An unbiased estimate of :func:`elbo` from K model evaluations per sample, in one batch of B K rows.
+    """An unbiased estimate of the variational bound on log p(z_0) (Ho et al., arXiv 2006.11239, eq. 5).
 
-    Times are drawn from a density that follows the size of the terms: half of it in proportion to the terms
-    of an ideal model on data of variance v, half to those of a model whose error is the same at every t.
-    They are stratified: sample b takes the quantiles (k + uniform[b]) / K, k = 0 .. K-1.
+    With x for the clean latents and z_0 .. z_{T-1} for the noised ones, the bound is - KL(q(z_{T-1} | x) || N(0, I))
+    - sum_{t >= 1} KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)) + log p(x | z_0). Latents are continuous, so the decoder
+    p(x | z_0) is a Gaussian density like every other kernel and is not discretized.
+
+    The kernel p(z_{t-1} | z_t) has the mean of q(z_{t-1} | z_t, x) at the predicted x. Its variance is exact for data
+    of variance v: var q + (d mean / d x)^2 v (1 - a) / (a v + 1 - a). So v = 1 gives beta_t, the right choice for
+    standardized latents, and v -> 0 the posterior variance, the other choice of Ho et al., section 3.2. On Gaussian
+    data of independent dimensions with variances v, the expected bound is log p(z_0) but for the KL at the last level.
+
+    K of its T terms are evaluated per sample, in one batch of B K rows. Half of the density of their times is in
+    proportion to the terms of an ideal model on data of variance v, the other half to those of a model whose error is
+    the same at every t. They are stratified: sample b takes the quantiles (k + uniform[b]) / K, k = 0 .. K-1.
 
     Args:
         model: noise prediction network.
@@ -103,10 +71,10 @@ def elbo_estimate(
         schedule: noise levels.
         noise: standard normal noise (B, K, D).
         uniform: (B,) within [0, 1).
-        signal_variance: as in :func:`elbo`.
+        signal_variance: v > 0, one or per dimension (D,).
 
     Returns:
-        (B,) nats.
+        (B,) nats, in z0's dtype, for the density of the standardized latents.
     """
     b, k, d = noise.shape
     bound = _bound(schedule, signal_variance, d)

@@ -21,13 +21,13 @@ class Grid(NamedTuple):
 def uniform_grid(schedule: NoiseSchedule, n: int) -> Grid:
     """A grid of n equal steps in t that starts at T-1 and ends clean.
 
-    The "trailing" spacing of arXiv 2305.08891, table 2. The last evaluation is at T/n - 1, so
-    t = 0 is met only when n = T.
+    The "trailing" spacing of arXiv 2305.08891, table 2. The last evaluation is at T/n - 1, so t = 0 is met only when
+    n = T.
 
     Raises:
         UserError: n is not within 1 .. T.
     """
-    _check_steps(n, 1, schedule.num_steps)
+    check_steps(n, 1, schedule.num_steps)
     t = [round(schedule.num_steps * (n - i) / n) - 1 for i in range(n)]
     return Grid(tuple(map(float, t)), (*schedule.alpha_bar[t].tolist(), 1.0))
 
@@ -40,20 +40,19 @@ def full_grid(schedule: NoiseSchedule) -> Grid:
 def logsnr_grid(schedule: NoiseSchedule, n: int) -> Grid:
     """A grid of n levels evenly spaced in log-SNR, from the schedule's noisiest to its cleanest, then clean.
 
-    The grid of DPM-Solver (Lu et al., arXiv 2206.00927, section 3.4), on which few steps suffice. The levels
-    are exact; their times are interpolated linearly in log-SNR between the schedule's own.
+    The grid of DPM-Solver (Lu et al., arXiv 2206.00927, section 3.4), on which few steps suffice. The levels are
+    exact; their times lie between the schedule's own, as :meth:`NoiseSchedule.time_at` has it.
 
     Raises:
         UserError: n is not within 2 .. T.
     """
-    _check_steps(n, 2, schedule.num_steps)
-    known = torch.logit(schedule.alpha_bar).numpy()  # (T,) log-SNR, decreasing
-    wanted = np.linspace(known[-1], known[0], n)
-    t = np.interp(wanted, known[::-1], np.arange(schedule.num_steps)[::-1])
+    check_steps(n, 2, schedule.num_steps)
+    wanted = np.linspace(schedule.logsnr[-1].item(), schedule.logsnr[0].item(), n)
     levels = torch.sigmoid(torch.from_numpy(wanted)).tolist()
-    return Grid(tuple(t.tolist()), (*levels, 1.0))
+    return Grid(tuple(schedule.time_at(wanted)), (*levels, 1.0))
 
 
-def _check_steps(n: int, low: int, high: int) -> None:
-    if not low <= n <= high:
-        raise UserError(f"sampling grid: {n} steps; this grid takes {low} to {high}")
+def check_steps(n: int, low: int = 2, high: int | None = None) -> None:
+    """Raises a UserError unless a number of steps is within low .. high; :func:`logsnr_grid` takes 2 or more."""
+    if n < low or (high is not None and n > high):
+        raise UserError(f"sampling grid: {n} steps; give {low} {f'to {high}' if high else 'or more'}")

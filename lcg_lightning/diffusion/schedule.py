@@ -1,15 +1,17 @@
-"""Variance-preserving diffusion: noise schedules, noising, and conversions between eps, x_0 and the score.
+"""Variance-preserving diffusion: noise schedules, noising, and conversions between eps and x_0.
 
-q(z_t | z_0) = N(sqrt(a) z_0, (1 - a) I) with a = alpha_bar_t (Ho et al., arXiv 2006.11239, eq. 4).
-Index t runs over 0 .. T-1, from the cleanest noised level to the noisiest; clean latents have a = 1
-and no index.
+q(z_t | z_0) = N(sqrt(a) z_0, (1 - a) I) with a = alpha_bar_t (Ho et al., arXiv 2006.11239, eq. 4). Index t runs over
+0 .. T-1, from the cleanest noised level to the noisiest. Clean latents have a = 1 and no index. Between two levels, the
+log-SNR log(a / (1 - a)) is linear in t.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +36,23 @@ class NoiseSchedule:
         """Number T of noise levels."""
         return len(self.alpha_bar)
 
+    @cached_property
+    def logsnr(self) -> Tensor:
+        """(T,) float64 log-SNR of each level, strictly decreasing."""
+        return torch.logit(self.alpha_bar)
+
+    def logsnr_at(self, t: Tensor) -> Tensor:
+        """Log-SNR (S,) float64 at times t (S,) within 0 .. T-1, on the device of t."""
+        known = self.logsnr.to(t.device, non_blocking=True)
+        low = t.long().clamp(0, max(0, len(known) - 2))
+        high = (low + 1).clamp(max=len(known) - 1)
+        return torch.lerp(known[low], known[high], t.double() - low)
+
+    def time_at(self, logsnr: Sequence[float] | np.ndarray) -> list[float]:
+        """Times (S,) of log-SNRs (S,), the inverse of :meth:`logsnr_at`; 0 or T-1 beyond the first or last level."""
+        known = self.logsnr.numpy()[::-1]
+        return [float(t) for t in np.atleast_1d(np.interp(logsnr, known, np.arange(self.num_steps)[::-1]))]
+
 
 def make_schedule(name: Literal["linear", "cosine", "constant"], num_steps: int = 1000) -> NoiseSchedule:
     """A named schedule.
@@ -42,7 +61,7 @@ def make_schedule(name: Literal["linear", "cosine", "constant"], num_steps: int 
         name: ``linear``: beta from 1e-4 to 0.02 (Ho et al., section 4). ``cosine``: Nichol and Dhariwal
             (arXiv 2102.09672, eq. 17) with beta at most 0.999. ``constant``: beta 0.008, that of DiffAE's
             latent prior.
-        num_steps: number T of levels. The betas of ``linear`` and ``constant`` are stated for 1000 steps and
+        num_steps: number T of levels. The betas of ``linear`` and ``constant`` are stated for 1000 steps and are
             scaled by 1000 / T, which keeps the total amount of noise.
 
     Raises:
@@ -93,13 +112,3 @@ def x0_to_eps(z: Tensor, x0: Tensor, alpha_bar: Tensor | float) -> Tensor:
     """The inverse of :func:`eps_to_x0`."""
     signal, noise = _scales(alpha_bar, z)
     return (z - signal * x0) / noise
-
-
-def eps_to_score(eps: Tensor, alpha_bar: Tensor | float) -> Tensor:
-    """Gradient of log p(z_t) that a noise prediction stands for: -eps / sqrt(1 - a)."""
-    return -eps / _scales(alpha_bar, eps)[1]
-
-
-def score_to_eps(score: Tensor, alpha_bar: Tensor | float) -> Tensor:
-    """The inverse of :func:`eps_to_score`."""
-    return -score * _scales(alpha_bar, score)[1]

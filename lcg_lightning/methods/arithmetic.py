@@ -151,8 +151,16 @@ class LatentArithmetic(Method):
         for name, rows in zip(Line._fields, zip(*lines, strict=True), strict=True):
             self.register_buffer(name, torch.stack(rows), persistent=False)
 
-    def moved(self, z: Tensor, condition: Condition) -> Tensor:
-        """Latents (B, D) moved by every attribute that a condition asks for."""
+    def moved(self, z: Tensor, condition: Condition, moves: dict[int, Tensor] | None = None) -> Tensor:
+        """Latents (B, D) moved by every attribute that a condition asks for.
+
+        Args:
+            z: latents (B, D).
+            condition: targets of single attributes, joined by &.
+            moves: by which (B, D) an attribute of the schema has moved them before; a new target takes that back first.
+                It is brought up to date.
+        """
+        moves = {} if moves is None else moves
         rows = targets(condition, self.schema, len(z)).to(z)
         for i, attribute in enumerate(self.schema):
             line = Line(self.step[i], self.weight[i], self.bias[i])
@@ -163,7 +171,11 @@ class LatentArithmetic(Method):
                     f"method arithmetic: no direction for {attribute.name}; it is categorical, has no labels, or is "
                     "not among the directions given"
                 )
-            z = shift(z, rows[:, i], attribute, line, self.scale)
+            asked = ~rows[:, i, None].isnan()  # (B, 1)
+            before = moves.get(i, torch.zeros_like(z))
+            start = z - before * asked
+            z = shift(start, rows[:, i], attribute, line, self.scale)
+            moves[i] = torch.where(asked, z - start, before)
         return z
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
@@ -175,9 +187,14 @@ class LatentArithmetic(Method):
         return self.moved(z, condition)
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
-        """Latents (B, D) after each edit; a step moves what it asks for and leaves the rest."""
+        """Latents (B, D) after each edit; a step moves what it asks for and leaves the rest.
+
+        A new target of an attribute replaces the earlier one: ``Smiling``, then ``~Smiling`` ends at the source minus
+        the step, not at the source.
+        """
         results = []
+        moves: dict[int, Tensor] = {}
         for step in steps:
-            source = self.moved(source, step.asked)
+            source = self.moved(source, step.asked, moves)
             results.append(source)
         return results

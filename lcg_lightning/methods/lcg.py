@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from lcg_lightning.conditions import Condition
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
-from lcg_lightning.diffusion.grids import logsnr_grid
-from lcg_lightning.diffusion.guidance import Source, guide
+from lcg_lightning.diffusion.grids import check_steps, logsnr_grid
+from lcg_lightning.diffusion.guidance import Source, check_guidance, check_tau, guide
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.diffusion.samplers import (
     Sampler,
@@ -31,21 +33,31 @@ from lcg_lightning.models.load import load_classifier, load_prior
 class LatentClassifierGuidance(Method):
     """LCG (arXiv 2304.12536): the prior's score plus the gradient of one log-probability.
 
-    An edit adds the source term of :class:`~lcg_lightning.diffusion.guidance.Source` in its observation form, and
-    starts from the noise that leads back to the source: DDIM is inverted under prior and source, then run again with
-    the condition. So an edit that asks for nothing changes nothing, and what moves is moved by the condition. (From a
-    drawn or a zero start, the same target drags every latent towards the mean of the prior.) A step keeps what
-    the steps before it asked for.
+    An edit adds a source term, a :class:`~lcg_lightning.diffusion.guidance.Source`, and starts from the noise that
+    leads back to the source: DDIM is inverted under prior and source, then run again with the condition. So an edit
+    that asks for nothing changes nothing, and what moves is moved by the condition. (From a drawn or a zero start, the
+    same target drags every latent towards the mean of the prior.) A step keeps what the steps before it asked for, as
+    :func:`lcg_lightning.conditions.merge` defines it.
 
     Args:
         prior: checkpoint of a ``LatentPrior``.
         classifier: checkpoint of a ``LatentClassifier``.
-        scale: guidance scale, the exponent of p(c | z_0).
-        tau: how far an edit may go from its source, in standard deviations of standardized latents.
-        sampler: name of the sampler of generation.
-        steps: steps of sampler and inversion, on a grid even in log-SNR.
-        interval: fraction of the time range in which the classifier guides.
-        fixed_point: iterations that make each step of the inversion exact.
+        scale: guidance scale, the factor of grad log p(c | z_t). At 1, samples follow p(z_0 | c); at other scales they
+            follow p(z_0) p(c | z_0)^scale only roughly.
+        tau: how far an edit may go from an observed source, in standard deviations of standardized latents; 1.2 by
+            default.
+        sampler: sampler of generation: ddpm, ddim, dpmpp_2m, heun, or the import path of a function or class that
+            samples (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
+            ``lcg_lightning.diffusion.samplers.PredictorCorrector``, which takes Langevin steps.
+        steps: steps of sampler and inversion, on a grid even in log-SNR; 2 or more.
+        interval: fraction of the time range in which the classifier guides. Edits with an observed source ask it at
+            cleaner times, none of them above the time whose noise is tau, so the upper part has no effect on them.
+        fixed_point: iterations that make each step of the inversion exact; 0 or more.
+        source: form of the source term of edits; none leaves it out.
+        eta: weight of the source in the forms bayes and likelihood; 0.5 by default.
+
+    Raises:
+        UserError: an option out of its range, or tau or eta given for a form that does not take it.
     """
 
     name = "lcg"
@@ -56,12 +68,18 @@ class LatentClassifierGuidance(Method):
         prior: Path,
         classifier: Path,
         scale: float = 2.0,
-        tau: float = 1.2,
+        tau: float | None = None,
         sampler: SamplerName | Sampler = "dpmpp_2m",
         steps: int = 20,
         interval: tuple[float, float] = (0.0, 1.0),
         fixed_point: int = 3,
+        source: Literal["observation", "bayes", "likelihood", "none"] = "observation",
+        eta: float | None = None,
     ) -> None:
+        if source == "observation":
+            tau = 1.2 if tau is None else tau
+        elif source != "none":
+            eta = 0.5 if eta is None else eta
         super().__init__(
             prior=prior,
             classifier=classifier,
@@ -71,14 +89,25 @@ class LatentClassifierGuidance(Method):
             steps=steps,
             interval=list(interval),
             fixed_point=fixed_point,
+            source=source,
+            eta=eta,
         )
+        check_guidance(scale, interval)
+        check_steps(steps)
+        if fixed_point < 0:
+            raise UserError(f"method lcg: fixed_point is {fixed_point}; give 0 or more")
         self.prior_path, self.classifier_path = prior, classifier
-        self.scale, self.tau = scale, tau
+        self.scale, self.tau, self.source, self.eta = scale, tau, source, eta
         self.sampler, self.sample = sampler_text(sampler), find_sampler(sampler)
         self.steps, self.interval, self.fixed_point = steps, interval, fixed_point
+        self._held(torch.zeros(1, 1))
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
-        """Loads prior and classifier."""
+        """Loads prior and classifier.
+
+        Raises:
+            UserError: they do not fit the store or each other, or steps or tau do not fit their schedule.
+        """
         self.prior = load_prior(self.prior_path, store)
         self.classifier = load_classifier(self.classifier_path, store)
         for key in ("schedule", "num_steps"):
@@ -90,6 +119,16 @@ class LatentClassifierGuidance(Method):
                 )
         self.schema = store.schema
         self.grid = logsnr_grid(self.prior.schedule, self.steps)
+        if self.tau is not None:
+            check_tau(self.tau, self.prior.schedule)
+
+    def _held(self, source: Tensor) -> Source | None:
+        """The source term that holds on to latents (B, D)."""
+        if self.source == "none":
+            if self.tau is not None or self.eta is not None:
+                raise UserError("method lcg: without a source there is no tau or eta; leave them out")
+            return None
+        return Source(source, self.source, self.tau, self.eta)
 
     def _eps(self, condition: Condition | None, source: Source | None = None) -> EpsModel:
         return guide(
@@ -114,7 +153,7 @@ class LatentClassifierGuidance(Method):
         results: list[Tensor] = []
         evaluations = 0
         for step in steps:
-            held = Source(source, tau=self.tau)
+            held = self._held(source)
             back = partial(invert, z=source, grid=self.grid, fixed_point=self.fixed_point)
             start, used = run(back, self._eps(None, held))
             evaluations += used

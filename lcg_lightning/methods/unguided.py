@@ -7,7 +7,7 @@ from torch import Tensor
 from lcg_lightning.conditions import Condition
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
-from lcg_lightning.diffusion.grids import logsnr_grid
+from lcg_lightning.diffusion.grids import check_steps, logsnr_grid
 from lcg_lightning.diffusion.guidance import guide
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.diffusion.samplers import Sampler, SamplerName, find_sampler, run, sampler_text
@@ -25,13 +25,14 @@ class Unguided(Method):
         steps: number of its steps, on a grid even in log-SNR; 2 or more.
 
     Raises:
-        UserError: an unknown sampler.
+        UserError: an unknown sampler, or fewer than 2 steps.
     """
 
     name = "unguided"
 
     def __init__(self, prior: Path, sampler: SamplerName | Sampler = "dpmpp_2m", steps: int = 20) -> None:
         super().__init__(prior=prior, sampler=sampler_text(sampler), steps=steps)
+        check_steps(steps)
         self.sampler, self.sample = sampler_text(sampler), find_sampler(sampler)
         self.prior_path, self.steps = prior, steps
 

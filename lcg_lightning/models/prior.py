@@ -44,7 +44,6 @@ class LatentPrior(NoisedLatentModule):
 
     ema: LatentMLP
     net: LatentMLP
-    logsnr: Tensor
 
     def __init__(
         self,
@@ -75,19 +74,16 @@ class LatentPrior(NoisedLatentModule):
         )
         self.save_hyperparameters()
         self.output = output
-        self.register_buffer("logsnr", torch.logit(self.schedule.alpha_bar), persistent=False)  # (T,) float64
         self.val_loss, self.val_bpd, self.test_elbo, self.test_bpd = (MeanMetric() for _ in range(4))
 
     def _mixing(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (S,) float64 of z_t and of the network's output in eps_theta, at times t (S,).
 
-        sqrt(1 - a) and sqrt(a), with log-SNR linear between the levels.
+        They are sqrt(1 - a) and sqrt(a), or 0 and 1 with ``output: eps``.
         """
         if self.output == "eps":
             return torch.zeros_like(t, dtype=torch.float64), torch.ones_like(t, dtype=torch.float64)
-        low = t.long().clamp(0, max(0, len(self.logsnr) - 2))
-        high = (low + 1).clamp(max=len(self.logsnr) - 1)
-        logsnr = torch.lerp(self.logsnr[low], self.logsnr[high], t.double() - low)
+        logsnr = self.schedule.logsnr_at(t)
         return torch.sigmoid(-logsnr).sqrt(), torch.sigmoid(logsnr).sqrt()
 
     def time_table(self, t: Tensor) -> list[tuple[Tensor, float, float]]:

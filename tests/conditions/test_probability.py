@@ -59,7 +59,7 @@ TREES = [
 ]
 
 
-# Each names an attribute more than once; all but the first four used to be worth something else.
+# All but the first four name an attribute more than once.
 REPEATED = [
     "Smiling | Hat & Hair=gray",
     "Hair=gray | Smiling",

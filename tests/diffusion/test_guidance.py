@@ -234,6 +234,30 @@ def test_what_cannot_be_guided_is_refused(networks):
         guide(prior, None, Is("a"), BINARY, SCHEDULE, GRID)
     with pytest.raises(UserError, match="give a prior or a source"):
         guide(None, classifier, Is("a"), BINARY, SCHEDULE, GRID)
-    for arguments in ({}, {"eta": 1.0}, {"tau": 0.0}, {"form": "bayes", "tau": 1.0}):
+    wrong = [{}, {"eta": 1.0}, {"form": "bayes", "tau": 1.0}, *({"tau": x} for x in (0.0, -1.0, math.nan, math.inf))]
+    for arguments in [*wrong, *({"form": "likelihood", "eta": x} for x in (-0.1, 1.5, math.nan))]:
         with pytest.raises(UserError, match="source"):
             Source(z, **arguments)
+    for scale in (-1.0, math.inf, math.nan):
+        with pytest.raises(UserError, match=r"scale is .*; give a finite number of 0 or more"):
+            guide(prior, classifier, Is("a"), BINARY, SCHEDULE, GRID, scale=scale)
+    for interval in ((0.6, 0.2), (-0.1, 1.0), (0.0, 1.5), (0.0, math.nan)):
+        with pytest.raises(UserError, match=r"interval is .*; give two fractions"):
+            guide(prior, classifier, Is("a"), BINARY, SCHEDULE, GRID, interval=interval)
+    with pytest.raises(UserError, match=r"tau is 0\.009, but the schedule's cleanest level is 0\.01"):
+        guide(prior, classifier, Is("a"), BINARY, SCHEDULE, GRID, source=Source(z, tau=0.009))
+
+
+def test_an_observed_source_bounds_the_times_of_guidance(networks):
+    """u is never noisier than the source, so an interval above the time of tau is refused, not ignored."""
+    prior, classifier = networks
+    tau = 0.5
+    a = 1 / (1 + tau**2)  # the level whose noise is tau relative to its signal
+    bound = (SCHEDULE.alpha_bar > a).sum().item() / 999
+    source = Source(torch.zeros(1, D), tau=tau)
+    asked = guide(prior, classifier, Is("a"), BINARY, SCHEDULE, GRID, interval=(bound - 0.01, 1.0), source=source)
+    unasked = guide(prior, None, None, BINARY, SCHEDULE, GRID, source=source)
+    z = torch.randn(2, D)
+    assert not torch.equal(asked(z, 0), unasked(z, 0))
+    with pytest.raises(UserError, match=r"the interval .* holds no time .* those lie from 0\.00 to 0\.14"):
+        guide(prior, classifier, Is("a"), BINARY, SCHEDULE, GRID, interval=(bound + 0.01, 1.0), source=source)

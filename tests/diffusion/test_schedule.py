@@ -5,31 +5,10 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
-from lcg_lightning.diffusion.bound import bits_per_dim, elbo, elbo_estimate
 from lcg_lightning.diffusion.grids import full_grid, logsnr_grid, uniform_grid
-from lcg_lightning.diffusion.schedule import eps_to_score, eps_to_x0, make_schedule, q_sample, score_to_eps, x0_to_eps
+from lcg_lightning.diffusion.schedule import eps_to_x0, make_schedule, q_sample, x0_to_eps
 from lcg_lightning.errors import UserError
-from tests.closed_forms import GaussianPrior, sigma_points
-
-
-def diagonal_prior(d=16):
-    g = torch.Generator().manual_seed(3)
-    variance = torch.linspace(0.1, 2.5, d, dtype=torch.float64)
-    return GaussianPrior(torch.randn(d, generator=g, dtype=torch.float64), torch.diag(variance))
-
-
-def predictor(prior, schedule):
-    """The exact noise prediction as a network sees it: one time per row."""
-
-    def model(z, t):
-        levels = schedule.alpha_bar[t]
-        out = torch.empty_like(z)
-        for a in levels.unique().tolist():
-            rows = levels == a
-            out[rows] = prior.eps(z[rows].double(), a).to(z)
-        return out
-
-    return model
+from tests.closed_forms import GaussianPrior
 
 
 @pytest.mark.parametrize(
@@ -59,7 +38,7 @@ def test_fewer_steps_keep_the_total_noise_and_mistakes_are_named():
 
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_conversions_on_a_gaussian_prior(per_sample):
-    """Method 5.1: eps, score, Tweedie, for one level and for one level per sample."""
+    """Method 5.1: eps and Tweedie, for one level and for one level per sample."""
     prior = GaussianPrior.random()
     z, a = prior.sample(4), [0.9, 0.5, 0.1, 1e-4]
     for i, level in enumerate(a):
@@ -67,8 +46,6 @@ def test_conversions_on_a_gaussian_prior(per_sample):
         arg = torch.tensor([level], dtype=torch.float64) if per_sample else level
         eps = prior.eps(z[rows], level)
         torch.testing.assert_close(eps_to_x0(z[rows], eps, arg), prior.tweedie(z[rows], level), rtol=0, atol=1e-11)
-        torch.testing.assert_close(eps_to_score(eps, arg), prior.score(z[rows], level), rtol=0, atol=1e-12)
-        torch.testing.assert_close(score_to_eps(eps_to_score(eps, arg), arg), eps, rtol=0, atol=1e-12)
         torch.testing.assert_close(x0_to_eps(z[rows], eps_to_x0(z[rows], eps, arg), arg), eps, rtol=0, atol=1e-11)
     noise = torch.randn_like(z)
     levels = torch.tensor(a, dtype=torch.float64)
@@ -109,57 +86,13 @@ def test_logsnr_grid_against_diffusers(name, n):
     assert max(grid.alpha_bar[:-1]) < 1 == grid.alpha_bar[-1]
 
 
-def test_elbo_equals_the_log_likelihood_for_exact_gaussian_kernels():
-    """Method 5.6. Sigma points make the expectation over the noise exact, so the only gap is the KL at T."""
-    prior, schedule = diagonal_prior(), make_schedule("linear")
-    x = prior.sample(3)
-    points = sigma_points(prior.d)
-    rows = x.repeat_interleave(len(points), 0)
-    noise = points.repeat(3, 1)
-    bound = elbo(predictor(prior, schedule), rows, schedule, lambda t: noise, prior.cov.diagonal())
-    bound = bound.view(3, -1).mean(1)
-
-    a = schedule.alpha_bar[-1].item()
-    last = prior.noised(a)
-    standard = GaussianPrior(torch.zeros(16, dtype=torch.float64), last.eye)
-    noised = [GaussianPrior(math.sqrt(a) * row, (1 - a) * last.eye) for row in x]
-    gap = torch.stack([q.kl(standard) - q.kl(last) for q in noised])
-    torch.testing.assert_close(bound + gap, prior.log_prob(x), rtol=0, atol=1e-10)
-    assert 5e-5 < last.kl(standard) < 1e-3  # its mean over data, method.md says 1-3e-4
-
-
-def test_elbo_never_exceeds_the_log_likelihood_and_is_exact_for_a_standard_normal():
-    schedule = make_schedule("cosine", 50)
-    points = sigma_points(16)
-    for prior, tight in ((GaussianPrior.random(), False), (GaussianPrior.random(low=1, high=1), True)):
-        for v in (0.3, 1.0):
-            x = prior.sample(1)
-            bound = elbo(predictor(prior, schedule), x.expand(32, -1), schedule, lambda t: points, v).mean()
-            gap = (prior.log_prob(x) - bound).item()
-            assert gap > -1e-5
-            assert (gap < 1e-5) == (tight and v == 1.0)
-
-
-@pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_elbo_estimate_is_unbiased(name):
-    prior, schedule = diagonal_prior(), make_schedule(name, 100)
-    variance = prior.cov.diagonal()
-    model = predictor(prior, schedule)
-    x = prior.sample(1)
-    points = sigma_points(16)
-    exact = elbo(model, x.expand(32, -1), schedule, lambda t: points, variance).mean()
-    g = torch.Generator().manual_seed(0)
-    n, k = 4000, 3
-    noise = torch.randn(n, k, 16, generator=g, dtype=torch.float64)
-    uniform = torch.rand(n, generator=g, dtype=torch.float64)
-    estimate = elbo_estimate(model, x.expand(n, -1), schedule, noise, uniform, variance)
-    standard_error = estimate.std() / math.sqrt(n)
-    assert abs(estimate.mean() - exact) < 4 * standard_error
-    assert standard_error < 0.5
-    first = elbo_estimate(model, x.float(), schedule, noise[:1].float(), uniform[:1].float(), variance)
-    torch.testing.assert_close(first, estimate[:1].float())
-
-
-def test_bits_per_dim_of_a_uniform_density():
-    """A density of 2^-d on a cube of side 2 takes one bit per dimension."""
-    torch.testing.assert_close(bits_per_dim(torch.tensor([-10 * math.log(2)]), 10), torch.ones(1))
+def test_times_and_log_snr_are_inverse_and_linear_between_levels():
+    for name in ("linear", "cosine"):
+        schedule = make_schedule(name)
+        t = torch.tensor([0.0, 0.25, 17.5, 500, 998.75, 999], dtype=torch.float64)
+        assert schedule.time_at(schedule.logsnr_at(t).numpy()) == pytest.approx(t.tolist(), abs=1e-9)
+        a = schedule.alpha_bar
+        assert schedule.logsnr_at(t)[2].item() == pytest.approx((a[17] * a[18] / (1 - a[17]) / (1 - a[18])).log() / 2)
+        torch.testing.assert_close(schedule.logsnr_at(torch.tensor([3, 999])).sigmoid(), a[[3, 999]])
+        assert schedule.time_at([-math.inf, math.inf]) == [999, 0]
+    assert make_schedule("linear", 1).logsnr_at(torch.tensor([0])).isfinite().all()

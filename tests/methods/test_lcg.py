@@ -1,24 +1,27 @@
 """Guidance as a method, on Gaussian latents whose posterior is known."""
 
 import math
+from pathlib import Path
 
 import jsonargparse
 import pytest
 import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.conditions import Is
+from lcg_lightning.conditions import Is, merge, parse
 from lcg_lightning.data.store import LatentStore, Split, write_store
 from lcg_lightning.diffusion.grids import logsnr_grid
 from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
+from lcg_lightning.methods.arithmetic import LatentArithmetic
 from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.methods.lcg import LatentClassifierGuidance
 from lcg_lightning.methods.unguided import Unguided
 from tests.generators.published import diffae_checkpoint
 
 SCHEMA = AttributeSchema((Attribute("Hat"),))
+TWO = AttributeSchema((Attribute("Smiling"), Attribute("Hat")))
 W = torch.tensor([1.5, -0.5, 0.0], dtype=torch.float64)
 SCHEDULE = make_schedule("linear")
 
@@ -57,20 +60,66 @@ def noise(n):
     return lambda draw: sample_noise(0, range(n), (3,), draw).double()
 
 
-def test_an_edit_that_asks_for_nothing_changes_nothing():
+FORMS = [{}, {"source": "bayes"}, {"source": "likelihood", "eta": 0.3}, {"source": "none"}]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_edit_that_asks_for_nothing_changes_nothing(form):
     nothing = Is("Hat", torch.full((50,), math.nan))
     z = noise(50)(9)
-    (edited,) = lcg(steps=20, fixed_point=20).edit(z, [Edit(nothing, nothing)])
+    (edited,) = lcg(steps=20, fixed_point=40, **form).edit(z, [Edit(nothing, nothing)])
     torch.testing.assert_close(edited, z, rtol=0, atol=1e-6)
 
 
-def test_an_edit_moves_along_the_classifiers_direction_and_no_other():
+@pytest.mark.parametrize("form", FORMS)
+def test_an_edit_moves_along_the_classifiers_direction_and_no_other(form):
     z = noise(50)(9)
-    move = lcg(scale=2.0, fixed_point=20).edit(z, [HAT])[0] - z
+    move = lcg(scale=2.0, fixed_point=40, **form).edit(z, [HAT])[0] - z
     along = move @ W / W.norm()
     assert (along > 0).all()
     across = move - along[:, None] * W / W.norm()
     assert across.abs().max() < 1e-6
+
+
+def test_the_last_target_of_an_attribute_is_the_one_that_holds():
+    """Smiling, then ~Smiling: LCG and arithmetic end where the last one asks, and keep what else was asked."""
+    conditions = [parse(text, TWO) for text in ("Smiling & Hat", "~Smiling")]
+    edits = [Edit(c, merge(conditions[: k + 1])) for k, c in enumerate(conditions)]
+    z = noise(200)(9)
+    heads = torch.tensor([[3.0, 0, 0], [0, 3.0, 0]], dtype=torch.float64)
+    guided = lcg(scale=4.0, tau=2.0)
+    guided.classifier, guided.schema = Linear(), TWO
+    guided.classifier.forward_at = lambda z, a: a.sqrt() * z @ heads.T
+    moved = LatentArithmetic(scale=8.0)
+    moved.schema, (moved.step, moved.weight), moved.bias = TWO, (heads / 3, heads), torch.zeros(2).double()
+    for method in (guided, moved):
+        first, last = ((state @ heads.T > 0).double().mean(0) for state in method.edit(z, edits))
+        assert first.min() > 0.95
+        assert last[0] < 0.05
+        assert last[1] > 0.95
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"scale": x} for x in (-1.0, math.inf, math.nan)),
+        *({"interval": x} for x in ((0.5, 0.2), (-0.1, 1.0), (0.0, 2.0), (math.nan, 1.0))),
+        *({"tau": x} for x in (0.0, -1.0, math.nan, math.inf)),
+        *({"steps": x} for x in (-5, 0, 1)),
+        {"fixed_point": -1},
+        {"sampler": "dimm"},
+        {"eta": 0.5},
+        {"source": "bayes", "tau": 1.2},
+        {"source": "bayes", "eta": 1.5},
+        {"source": "none", "tau": 1.0},
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_is_read(options):
+    with pytest.raises(UserError, match=r"^[^\n]+$"):
+        LatentClassifierGuidance(Path("none"), Path("none"), **options)
+    if "steps" in options or "sampler" in options:
+        with pytest.raises(UserError, match=r"^[^\n]+$"):
+            Unguided(Path("none"), **options)
 
 
 def test_a_wider_tau_and_a_larger_scale_move_further():
