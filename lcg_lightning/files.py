@@ -1,5 +1,6 @@
 """Files: written whole or not at all, refused early, fingerprinted, and read as JSON."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -160,15 +161,39 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def rename_folder(source: Path, target: Path) -> None:
-    """Give a folder its final name, at which there may be an empty folder.
+    """Give a folder its final name, at which there may be an empty folder or a link to one.
 
     Raises:
         UserError: ``target`` is there and not empty; it stays as it is.
     """
     with _one_line(target):
         refuse_occupied(target)
-        os.rename(source, target)  # fails if another process has filled the target since
-        _sync(target.parent)
+        real = Path(os.path.realpath(target))
+        os.rename(source, real)  # fails if another process has filled the target since
+        _sync(real.parent)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps a folder to one run until the block ends, or until the process ends in any way.
+
+    File systems without locks cannot keep it; there nothing is refused.
+
+    Raises:
+        UserError: another run holds the folder.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(f"another run is writing to {folder}; wait until it ends, or stop it") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """``lcg encode``: a data set into a latent store."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 from lcg_lightning.data import encode as encoding
 from lcg_lightning.data.images import DataSource, ImageData, LatentData
+from lcg_lightning.data.shards import ensure_place
 from lcg_lightning.data.sources import celebahq, generated, styleflow, tables  # noqa: F401 - named in YAML
 from lcg_lightning.data.sources.generated import Sampled
+from lcg_lightning.data.work import Loop
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.load import load_generator
 
@@ -40,17 +43,19 @@ def encode(
         devices: number of processes.
         strategy: as in Lightning's Trainer.
     """
-    for name, value, least in (
-        *(("batch_size", batch_size, 1), ("shard_batches", shard_batches, 1)),
-        *(("num_workers", num_workers, 0), ("devices", devices, 1)),
+    processes = 8 * (os.cpu_count() or 1)
+    for name, value, least, most in (
+        *(("batch_size", batch_size, 1, 2**20), ("shard_batches", shard_batches, 1, 2**20)),
+        *(("num_workers", num_workers, 0, processes), ("devices", devices, 1, processes)),
     ):
-        if value < least:
-            raise UserError(f"{name} is {value}; it must be at least {least}")
+        if not least <= value <= most:
+            raise UserError(f"{name} is {value}; it must be from {least} to {most}")
+    ensure_place(out)
     if resize and not isinstance(data, ImageData):
         raise UserError(f"resize is for image files, and {type(data).__name__} has none; leave it out")
     network = load_generator(generator)
     source = {"data": type(data).__name__, **data.config, "generator": generator}
-    loop: encoding.Loop = {
+    loop: Loop = {
         "batch_size": batch_size,
         "shard_batches": shard_batches,
         "num_workers": num_workers,

@@ -1,44 +1,24 @@
 """From images, or a generator's own samples, to a latent store; an interrupted run goes on where it stopped."""
 
 import hashlib
-import shutil
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Unpack
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.data.distributed import UnpaddedSampler
 from lcg_lightning.data.images import AnnotatedImages, AnnotatedLatents, ImageFiles, stamp
 from lcg_lightning.data.rows import SPLITS, hash_splits
-from lcg_lightning.data.shards import Shards, ShardWriter
+from lcg_lightning.data.shards import Shards
 from lcg_lightning.data.store import Split, write_store
+from lcg_lightning.data.work import Loop, work
 from lcg_lightning.diffusion.noise import generator_of
 from lcg_lightning.errors import UserError
-from lcg_lightning.files import refuse_occupied
 from lcg_lightning.generators.base import Generator
 from lcg_lightning.judges.load import AttributeJudge, refuse_size
-
-
-class Loop(TypedDict, total=False):
-    """How rows are worked through."""
-
-    batch_size: int
-    """Rows in a batch, per process; 64 by default."""
-    shard_batches: int
-    """Batches between two writes; 8 by default."""
-    num_workers: int
-    """Processes that read image files, per process; 0 by default."""
-    accelerator: str
-    """As in Lightning's Trainer; "auto" by default."""
-    devices: int
-    """Number of processes, one per device; 1 by default."""
-    strategy: Literal["auto", "ddp", "ddp_spawn"]
-    """As in Lightning's Trainer; "auto" by default."""
 
 
 def encode(
@@ -72,17 +52,17 @@ def encode(
     out = Path(out)
     if not generator.can("encode"):
         generator.encode(torch.zeros(0))  # says why not
-    _check(out, images.ids, images.splits)
+    _refuse_no_train(images.ids, images.splits)
     names = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()[:16]
     owner = _owner(generator) | {"image names": names}
-    shards = Shards(_partial(out), torch.tensor([stamp(ref) for ref in images.paths]), owner)
+    shards = Shards(out, torch.tensor([stamp(ref) for ref in images.paths]), owner, _annotation(images))
     files = ImageFiles(images.paths, generator.image_size, resize=resize)
-    trainer = _work(shards, _Encoding(generator), files, images.ids, generator.latent_shape, loop)
-    if trainer.is_global_zero:
-        latents, _ = shards.merge()
-        found = AnnotatedLatents(images.ids, images.labels, images.schema, images.splits, latents=latents)
-        store(found, generator, out, source=source)
-    return _finish(trainer, shards, out)
+
+    def write(folder: Path, latents: Tensor, _: Tensor) -> Path:
+        rows = AnnotatedLatents(images.ids, images.labels, images.schema, images.splits, latents=latents)
+        return store(rows, generator, folder, source=source)
+
+    return work(shards, _Encoding(generator), files, images.ids, generator.latent_shape, write, loop)
 
 
 def sample_and_label(
@@ -114,16 +94,16 @@ def sample_and_label(
     out, ids = Path(out), [f"{i:06d}" for i in range(n)]
     if not generator.can("sample_latents"):
         generator.sample_latents(0, torch.Generator())  # says why not
-    _check(out, ids, None)
+    _refuse_no_train(ids, None)
     refuse_size(judge, generator.image_size)
     owner = _owner(generator) | {"labels": judge.fingerprint, "seed": str(seed)}
-    shards = Shards(_partial(out), torch.zeros(n, 2, dtype=torch.int64), owner)
-    drawing = _Drawing(generator, judge, seed)
-    trainer = _work(shards, drawing, torch.arange(n), ids, generator.latent_shape, loop)  # type: ignore[arg-type]
-    if trainer.is_global_zero:
-        latents, labels = shards.merge()
-        store(AnnotatedLatents(ids, labels, judge.schema, latents=latents), generator, out, source=source)
-    return _finish(trainer, shards, out)
+    shards = Shards(out, torch.zeros(n, 2, dtype=torch.int64), owner)
+
+    def write(folder: Path, latents: Tensor, labels: Tensor) -> Path:
+        return store(AnnotatedLatents(ids, labels, judge.schema, latents=latents), generator, folder, source=source)
+
+    drawing, rows = _Drawing(generator, judge, seed), torch.arange(n)
+    return work(shards, drawing, rows, ids, generator.latent_shape, write, loop)  # type: ignore[arg-type]
 
 
 def store(
@@ -177,70 +157,17 @@ def _within(labels: Tensor, schema: AttributeSchema) -> Tensor:
     return torch.stack(columns, 1)
 
 
-class _Module(LightningModule):
-    """Runs a frozen network over rows of a data set."""
-
-    def __init__(self, network: nn.Module, data: Dataset[Tensor], rows: Sequence[int], loop: Loop) -> None:
-        super().__init__()
-        self.network, self.data, self.rows, self.loop = network, data, rows, loop
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than batches left
-
-    def predict_dataloader(self) -> DataLoader[Tensor]:
-        """This process's share of the rows; batches are the same on any number of processes."""
-        size = self.loop.get("batch_size", 64)
-        sampler = UnpaddedSampler(self.rows, self.trainer.world_size, self.trainer.global_rank, size)
-        return DataLoader(self.data, batch_size=size, sampler=sampler, num_workers=self.loop.get("num_workers", 0))
-
-    def predict_step(self, batch: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Latents (B, *latent_shape) and labels (B, A)."""
-        out: tuple[Tensor, Tensor] = self.network(batch)
-        return out
-
-
-def _work(
-    shards: Shards,
-    network: nn.Module,
-    data: Dataset[Tensor],
-    ids: Sequence[str],
-    latent_shape: tuple[int, ...],
-    loop: Loop,
-) -> Trainer:
-    """Makes the rows that are not finished."""
-    trainer = Trainer(
-        accelerator=loop.get("accelerator", "auto"),
-        devices=loop.get("devices", 1),
-        strategy=loop.get("strategy", "auto"),
-        callbacks=[ShardWriter(shards, ids, latent_shape, loop.get("shard_batches", 8))],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    if rows := shards.unfinished():
-        try:
-            trainer.predict(_Module(network, data, rows, loop), return_predictions=False)
-        except UserError as error:  # a worker process wraps it in its traceback
-            raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from None
-    return trainer
-
-
-def _finish(trainer: Trainer, shards: Shards, out: Path) -> Path:
-    """Removes the shards of a store that is written, and waits until all processes can read it."""
-    if trainer.is_global_zero:
-        shutil.rmtree(shards.folder)
-    trainer.strategy.barrier()
-    return out
-
-
 def _owner(generator: Generator) -> dict[str, str]:
     settings = generator.settings | {"latent_shape": generator.latent_shape}
     return {"generator weights": generator.fingerprint, "generator settings": str(settings)}
 
 
-def _partial(out: Path) -> Path:
-    return out.with_name(f"{out.name}.partial")
+def _annotation(images: AnnotatedImages) -> str:
+    """A hash of the labels, their names and the splits."""
+    words = json.dumps([images.schema.to_json(), images.splits]).encode()
+    return hashlib.sha256(words + images.labels.numpy().tobytes()).hexdigest()
 
 
-def _check(out: Path, ids: Sequence[str], splits: Sequence[str] | None) -> None:
+def _refuse_no_train(ids: Sequence[str], splits: Sequence[str] | None) -> None:
     if "train" not in (splits or hash_splits(ids)):
         raise UserError(f"none of the {len(ids)} rows is in the train split; give more rows or another partition")
-    refuse_occupied(out)

@@ -1,9 +1,11 @@
 """Finished rows of an unfinished encoding, kept beside its output so that an interrupted run goes on."""
 
+import hashlib
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,8 +16,35 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lcg_lightning.data.rows import check_finite
+from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
-from lcg_lightning.files import refuse_occupied
+from lcg_lightning.files import (
+    atomic,
+    atomic_folder,
+    ensure_creatable,
+    ensure_writable,
+    load_json,
+    refuse_occupied,
+    rename_folder,
+)
+
+
+def partial(out: Path) -> Path:
+    """Where the finished rows of a store are kept until it is whole."""
+    real = Path(os.path.realpath(out))
+    return real.with_name(f"{real.name}.partial")
+
+
+def ensure_place(out: Path) -> None:
+    """Check, before anything is loaded, that a store can be made or an interrupted run can go on.
+
+    Raises:
+        UserError: something else is there, or nothing can be written there.
+    """
+    if partial(out).exists():
+        ensure_writable(partial(out))
+    else:
+        ensure_creatable(out)
 
 
 class Shards:
@@ -24,51 +53,90 @@ class Shards:
     Each file holds ``rows`` (n,) int64, places in the data set, their ``latents`` (n, *shape) and ``labels`` (n, A)
     float32, and ``stamps`` (n, 2) int64, size and time of what they were made from. Files appear complete or not at
     all, and may come from any number of processes. A row counts as finished while its source stays as it was.
+
+    When all rows are finished, :meth:`publish` moves what was made of them to its place. A run that is killed at any
+    moment can be started again: either the place is still free, or ``published.json`` tells that it was filled.
     """
 
-    def __init__(self, folder: Path, stamps: Tensor, owner: Mapping[str, str]) -> None:
-        """Make the folder, or go on with one that was made for the same.
+    def __init__(self, out: Path, stamps: Tensor, owner: Mapping[str, str], annotation: str = "") -> None:
+        """Make the folder ``<out>.partial``, or go on with one that was made for the same.
 
         Args:
-            folder: beside the output.
+            out: folder of the store that is made of the rows in the end.
             stamps: (N, 2) int64 of the rows' sources.
             owner: what the rows depend on, by what each is.
+            annotation: a hash of what else the store will hold.
 
         Raises:
-            UserError: it was made for others.
+            UserError: the folder was made for others, or cannot be made; ``out`` is there and not empty.
         """
-        self.folder, self.stamps = folder, stamps
-        manifest = folder / "manifest.json"
+        self.out, self.folder, self.stamps = out, partial(out), stamps
+        whole = json.dumps(dict(owner), sort_keys=True).encode() + stamps.numpy().tobytes() + annotation.encode()
+        self.run = hashlib.sha256(whole).hexdigest()
+        self.published = self._published()
+        if self.published:
+            return
+        refuse_occupied(out)
+        manifest = self.folder / "manifest.json"
         if not manifest.exists():
             try:
-                refuse_occupied(folder)
+                with atomic_folder(self.folder) as part:
+                    (part / manifest.name).write_text(json.dumps(owner), encoding="utf-8")
             except UserError:
-                if not manifest.exists():  # another process may have written it just now
+                if not manifest.exists():  # another process of this run may have made it just now
                     raise
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-            temporary.write_text(json.dumps(owner), encoding="utf-8")
-            os.replace(temporary, manifest)
         try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise UserError(f"{manifest} is damaged; remove {folder} and begin again") from None
+            found = load_json(manifest)
+        except UserError:
+            raise UserError(f"{manifest} is damaged; remove {self.folder} and begin again") from None
         other = [key for key in owner if found.get(key) != owner[key]]
         if other:
-            raise UserError(f"{folder} was begun with other {other[0]}; finish that run or remove the folder")
+            raise UserError(f"{self.folder} was begun with other {other[0]}; finish that run or remove the folder")
+
+    def _published(self) -> bool:
+        """Whether an earlier run of the same rows was stopped after it filled ``out``."""
+        mark = self.folder / "published.json"
+        if not mark.exists() or not (self.out / "store.json").exists():
+            return False
+        found = load_json(mark)
+        return bool(found == {"run": self.run, "content": LatentStore.open(self.out).content_hash})
+
+    def publish(self, write: Callable[[Path], Path]) -> None:
+        """Write a store of the finished rows and move it to its place.
+
+        Args:
+            write: writes the store to the folder that it is given.
+
+        Raises:
+            UserError: something has filled the place meanwhile, or the disk is full.
+        """
+        made = self.folder / "store"
+        shutil.rmtree(made, ignore_errors=True)  # of a run that was killed here
+        content = LatentStore.open(write(made)).content_hash
+        with atomic(self.folder / "published.json") as file:
+            file.write_text(json.dumps({"run": self.run, "content": content}), encoding="utf-8")
+        rename_folder(made, self.out)
+
+    def remove(self) -> None:
+        """Remove the folder, and last of all what tells that its rows are published."""
+        for file in self.folder.glob("*"):
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.name != "published.json":
+                file.unlink()
+        last = self.folder.rename(self.folder.with_name(f".{uuid.uuid4().hex}"))
+        shutil.rmtree(last)
 
     def write(self, rows: Sequence[int], latents: Tensor, labels: Tensor) -> None:
         """Add finished rows, their latents (n, *shape) and labels (n, A)."""
-        file = self.folder / f"{uuid.uuid4().hex}.safetensors"
-        temporary = file.with_suffix(".writing")
         index = torch.tensor(rows)
         tensors = {"rows": index, "latents": latents, "labels": labels, "stamps": self.stamps[index]}
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
-        os.replace(temporary, file)
+        with atomic(self.folder / f"{uuid.uuid4().hex}.safetensors") as file:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, file)
 
     def read(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The finished (rows, latents, labels) of each file; damaged files are left out."""
-        for file in sorted(self.folder.glob("*.safetensors")):
+        for file in sorted(self.folder.glob("[!.]*.safetensors")):
             try:
                 with safe_open(file, "pt") as tensors:
                     rows, latents, labels, stamps = (

@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +83,57 @@ def test_interrupted_run_goes_on_on_two_processes_and_encodes_each_image_once(im
     assert len({line.split()[1] for line in log.read_text().splitlines()[12:]}) == 2
     assert_same_store(whole, out)
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_run_killed_at_any_moment_can_be_started_again(images, tmp_path):
+    for i in range(6, N):
+        (images / f"{i:02d}.png").unlink()
+    whole, runs = encode_here(images, tmp_path / "whole", batch_size=8), tmp_path / "runs"
+    script = [sys.executable, "-m", "tests.data.kill_run", images, runs]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+    told = subprocess.run(script, env=env, capture_output=True, text=True, timeout=500)
+    assert told.returncode == 0, told.stderr
+    lines = told.stdout.splitlines()
+    assert len(lines) > 20
+    assert sum("store True partial True" in line for line in lines) > 2
+    assert all(line.endswith(("again 0", "again done")) for line in lines), told.stderr
+    for run in runs.iterdir():
+        assert_same_store(whole, run / "store")
+        assert not (run / "store.partial").exists()
+
+
+class Twice(FakeGenerator):
+    """Starts a second run for the same place while it encodes."""
+
+    def encode(self, images):
+        with pytest.raises(UserError, match=r"^another run is writing to \S*store\.partial; wait[^\n]*$"):
+            encode_here(*self.second)
+        return super().encode(images)
+
+
+def test_a_second_run_at_once_is_refused_and_the_first_goes_on(images, tmp_path):
+    generator = Twice()
+    generator.second = (images, tmp_path / "store")
+    assert_same_store(encode_here(images, tmp_path / "store", generator), encode_here(images, tmp_path / "whole"))
+
+
+def test_a_finished_store_is_not_taken_for_one_of_other_labels(images, tmp_path):
+    out, partial = tmp_path / "store", tmp_path / "store.partial"
+    encode_here(images, out)
+    with pytest.raises(UserError, match="is there and not empty"):
+        encode_here(images, out)
+    partial.mkdir()
+    (partial / "precious").write_text("mine")
+    for mark in (None, {}, {"run": "", "content": LatentStore.open(out).content_hash}):
+        if mark is not None:
+            (partial / "published.json").write_text(json.dumps(mark))
+        with pytest.raises(UserError, match="is there and not empty"):
+            encode_here(images, out)
+    shutil.rmtree(out)
+    (partial / "published.json").unlink()
+    with pytest.raises(UserError, match=r"store\.partial is there and not empty"):
+        encode_here(images, out)
+    assert (partial / "precious").read_text() == "mine"
 
 
 def test_damaged_shard_and_replaced_image_are_encoded_again(images, tmp_path):

@@ -1,0 +1,102 @@
+"""Works through rows on any number of processes and makes a store of them; an interrupted run goes on."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from lcg_lightning.data.distributed import UnpaddedSampler
+from lcg_lightning.data.shards import Shards, ShardWriter
+from lcg_lightning.errors import UserError
+from lcg_lightning.files import held
+
+
+class Loop(TypedDict, total=False):
+    """How rows are worked through."""
+
+    batch_size: int
+    """Rows in a batch, per process; 64 by default."""
+    shard_batches: int
+    """Batches between two writes; 8 by default."""
+    num_workers: int
+    """Processes that read image files, per process; 0 by default."""
+    accelerator: str
+    """As in Lightning's Trainer; "auto" by default."""
+    devices: int
+    """Number of processes, one per device; 1 by default."""
+    strategy: Literal["auto", "ddp", "ddp_spawn"]
+    """As in Lightning's Trainer; "auto" by default."""
+
+
+def work(
+    shards: Shards,
+    network: nn.Module,
+    data: Dataset[Tensor],
+    ids: Sequence[str],
+    latent_shape: tuple[int, ...],
+    write: Callable[[Path, Tensor, Tensor], Path],
+    loop: Loop,
+) -> Path:
+    """Make the rows that are not finished, then the store, and remove the shards.
+
+    Args:
+        shards: where finished rows are kept.
+        network: batches of ``data`` to latents (B, *latent_shape) and labels (B, A).
+        data: item i is what row i is made of.
+        ids: names of the rows, for messages.
+        latent_shape: what each latent must be.
+        write: makes a store of all latents (N, *latent_shape) and labels (N, A) in the folder given.
+        loop: how to work through the rows.
+
+    Raises:
+        UserError: another run is writing there; a row that cannot be made; a folder that cannot be written.
+    """
+    if shards.published:
+        shards.remove()
+        return shards.out
+    with nullcontext() if getattr(rank_zero_only, "rank", 0) else held(shards.folder):
+        trainer = Trainer(
+            accelerator=loop.get("accelerator", "auto"),
+            devices=loop.get("devices", 1),
+            strategy=loop.get("strategy", "auto"),
+            callbacks=[ShardWriter(shards, ids, latent_shape, loop.get("shard_batches", 8))],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+        if rows := shards.unfinished():
+            try:
+                trainer.predict(_Rows(network, data, rows, loop), return_predictions=False)
+            except UserError as error:  # a worker process wraps it in its traceback
+                raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from None
+        if trainer.is_global_zero:
+            latents, labels = shards.merge()
+            shards.publish(lambda folder: write(folder, latents, labels))
+            shards.remove()
+        trainer.strategy.barrier()  # until all processes can read the store
+    return shards.out
+
+
+class _Rows(LightningModule):
+    """Runs a frozen network over rows of a data set."""
+
+    def __init__(self, network: nn.Module, data: Dataset[Tensor], rows: Sequence[int], loop: Loop) -> None:
+        super().__init__()
+        self.network, self.data, self.rows, self.loop = network, data, rows, loop
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than batches left
+
+    def predict_dataloader(self) -> DataLoader[Tensor]:
+        """This process's share of the rows; batches are the same on any number of processes."""
+        size = self.loop.get("batch_size", 64)
+        sampler = UnpaddedSampler(self.rows, self.trainer.world_size, self.trainer.global_rank, size)
+        return DataLoader(self.data, batch_size=size, sampler=sampler, num_workers=self.loop.get("num_workers", 0))
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Latents (B, *latent_shape) and labels (B, A)."""
+        out: tuple[Tensor, Tensor] = self.network(batch)
+        return out
