@@ -96,7 +96,6 @@ def fit(out: Path, name: str, epochs: int) -> None:
             f"--trainer.max_epochs={epochs}",
             f"--trainer.check_val_every_n_epoch={max(1, epochs // 3)}",
             f"--trainer.default_root_dir={out / name}",
-            f"--trainer.callbacks.init_args.dirpath={out / name}",
         ]
     )
 

@@ -18,6 +18,7 @@ import lcg_lightning.models.classifier
 import lcg_lightning.models.prior
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
 from lcg_lightning.errors import UserError
+from lcg_lightning.models.fitting import LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
 
 _RAISING: dict[str, Any] = {"exit_on_error": False}  # parsers that leave it to main to say what is wrong
 
@@ -49,6 +50,9 @@ class CLI(LightningCLI):
                 apply_on="instantiate",
             )
 
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the model as it is configured; Lightning would take the checkpoint's arguments for it."""
+
     def before_instantiate_classes(self) -> None:
         """Refuses what the Trainer would divide by, or miss only when the run is under way."""
         config = self.config[self.subcommand]
@@ -57,8 +61,12 @@ class CLI(LightningCLI):
             if value is not None and value < 1:
                 raise UserError(f"trainer.{name} is {value}; it must be at least 1")
         path = config.get("ckpt_path")
-        if path is not None and path not in ("best", "last", "hpc") and not Path(path).is_file():
-            raise UserError(f"ckpt_path: {path} is no file; give a checkpoint")
+        if path is not None and not Path(path).is_file():
+            raise UserError(f"ckpt_path: {path} is no file; give a checkpoint that `lcg fit` wrote")
+        keeps = config.trainer.enable_checkpointing is not False and not config.trainer.fast_dev_run
+        self.trainer_defaults["callbacks"] = [StopAtNonFinite(), *([LastCheckpoint()] if keeps else [])]
+        if self.subcommand == "fit" and keeps:
+            refuse_to_overwrite(config.trainer.default_root_dir, path)
 
 
 def run(args: Sequence[str]) -> CLI:

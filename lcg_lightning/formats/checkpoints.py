@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,18 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) ->
     """Fills a network, which may be on the meta device, with a state dict of exactly its keys and shapes.
 
     Raises:
-        UserError: keys are missing or extra, or shapes differ; at most five are named.
+        UserError: the state does not fit, see :func:`check_weights`.
+    """
+    check_weights(network, state, path)
+    single = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    network.load_state_dict(single, assign=True)
+
+
+def check_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Check that a state dict has exactly a network's keys and shapes, and finite numbers.
+
+    Raises:
+        UserError: keys are missing or extra, shapes differ, or a number is not finite; at most five keys are named.
     """
     own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     problems = {
@@ -70,10 +81,14 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) ->
         "has the unknown": sorted(state.keys() - own.keys()),
         "has another shape of": [k for k in own if k in state and tuple(state[k].shape) != own[k]],
     }
+    kind = type(network).__name__
     for what, keys in problems.items():
         if keys:
-            more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-            kind = type(network).__name__
-            raise UserError(f"{path}: {what} {', '.join(keys[:_LISTED])}{more}, so it is no {kind} of the size it says")
-    single = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    network.load_state_dict(single, assign=True)
+            raise UserError(f"{path}: {what} {_listed(keys)}, so it holds no {kind} of that size")
+    if keys := sorted(key for key, value in state.items() if not value.isfinite().all()):
+        raise UserError(f"{path}: {_listed(keys)} of its {kind} is not finite; train or fetch it again")
+
+
+def _listed(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+    return ", ".join(keys[:_LISTED]) + more

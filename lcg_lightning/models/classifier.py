@@ -1,7 +1,5 @@
 """The latent classifier: all attributes on noised latents, calibrated per noise level."""
 
-from typing import Any
-
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -47,7 +45,7 @@ class LatentClassifier(NoisedLatentModule):
     def __init__(
         self,
         latent_dim: int,
-        attributes: list[dict[str, Any]],
+        attributes: list[dict[str, str | float | list[str]]],
         hidden: int = 512,
         layers: int = 4,
         buckets: int = 10,

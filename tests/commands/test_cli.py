@@ -53,8 +53,17 @@ def test_rendering_and_encoding(tmp_path, world):
 @pytest.mark.parametrize("name", ["prior", "classifier"])
 def test_debug_configurations_run(name, world, tmp_path):
     data = [f"--data.init_args.store={world.store}", f"--trainer.default_root_dir={tmp_path}"]
-    logs = [f"--trainer.logger.init_args.save_dir={tmp_path}", f"--trainer.callbacks.init_args.dirpath={tmp_path}"]
-    assert main(["fit", f"--config={ROOT}/configs/debug/{name}.yaml", *data, *logs]) == 0
+    assert (
+        main(
+            [
+                "fit",
+                f"--config={ROOT}/configs/debug/{name}.yaml",
+                *data,
+                f"--trainer.logger.init_args.save_dir={tmp_path}",
+            ]
+        )
+        == 0
+    )
     assert (tmp_path / "last.ckpt").exists()
     (log,) = tmp_path.glob("**/metrics.csv")
     assert "val/loss" in log.read_text()

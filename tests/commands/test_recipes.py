@@ -103,7 +103,7 @@ def test_ffhq_stylegan2(place, capsys):
     plus = '--generator={"path": "data/ffhq-stylegan2/ffhq.pkl", "space": "w+"}'
     assert main([*encode, plus]) == 0
     for name in ("prior", "classifier"):
-        to = [f"--trainer.callbacks.init_args.dirpath=runs/plus-{name}", "--data.init_args.store=runs/plus"]
+        to = [f"--trainer.default_root_dir=runs/plus-{name}", "--data.init_args.store=runs/plus"]
         assert main(["fit", f"--config=configs/recipes/ffhq-stylegan2/{name}.yaml", *to, *SMALL["fit"]]) == 0
     networks = ["--method.prior=runs/plus-prior/last.ckpt", "--method.classifier=runs/plus-classifier/last.ckpt"]
     assert (

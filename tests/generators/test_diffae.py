@@ -119,7 +119,7 @@ def test_averaged_weights_are_used_and_noise_belongs_to_the_caller(tmp_path):
         (lambda c: c["state_dict"].pop("ema_model.out.0.weight"), r"lacks out\.0\.weight"),
         (lambda c: c["state_dict"].update({"ema_model.zz": torch.ones(1)}), "has the unknown zz"),
         (lambda c: c["hyper_parameters"].update(net_ch=64), "has another shape of .* and .* more"),
-        (lambda c: c["hyper_parameters"].update(net_ch_mult=(1, 2, 2)), "lacks .* no DiffAE of the size it says"),
+        (lambda c: c["hyper_parameters"].update(net_ch_mult=(1, 2, 2)), "lacks .* no DiffAE of that size"),
         (lambda c: c["hyper_parameters"].update(net_beatgans_attn_head=4), "net_beatgans_attn_head is 4; only"),
         (lambda c: c["hyper_parameters"].pop("img_size"), "no model of a known size"),
         (lambda c: c.pop("hyper_parameters"), "not a checkpoint of DiffAE"),

@@ -1,0 +1,152 @@
+"""What every fit does besides training: it keeps its last state, whole, and stops at a number that is not finite."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from lcg_lightning.errors import UserError
+from lcg_lightning.files import atomic, ensure_writable
+from lcg_lightning.formats.checkpoints import check_weights, read_checkpoint
+
+LAST = "last.ckpt"
+_RESUMABLE = ("state_dict", "loops", "optimizer_states", "lr_schedulers")
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Checkpoints of one module: written whole or not at all, and only with finite weights; checked when read.
+
+    Args:
+        module: the module that is trained or tested.
+        fitting: whether a checkpoint must hold a state to resume from, not weights alone.
+    """
+
+    def __init__(self, module: LightningModule, fitting: bool) -> None:
+        self.module, self.fitting = module, fitting
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a file.
+
+        Raises:
+            UserError: it cannot be written, or a weight is not finite; what was at ``path`` stays.
+        """
+        check_weights(self.module, checkpoint["state_dict"], Path(path))
+        with atomic(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """What a file holds, read without running code.
+
+        Raises:
+            UserError: it is missing, damaged, foreign, of another module, or not finite.
+        """
+        checkpoint = read_checkpoint(Path(path))
+        state = checkpoint.get("state_dict")
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise UserError(f"{path}: holds no module that `lcg fit` trained; give its {LAST}")
+        check_weights(self.module, state, Path(path))
+        if self.fitting and (lacking := [key for key in _RESUMABLE if key not in checkpoint]):
+            raise UserError(f"{path}: holds weights but no {lacking[0]}, so no training can resume from it")
+        return checkpoint
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps the last state of a fit in ``last.ckpt`` in the trainer's ``default_root_dir``, and prints its path.
+
+    The file is written after epochs with a validation, every one of ``check_val_every_n_epoch``, and when training
+    ends, whenever that is. Other checkpoint callbacks work beside it.
+    """
+
+    def __init__(self) -> None:
+        self._saved = -1  # global step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves after epochs with a validation."""
+        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves what has not been saved yet."""
+        self._save(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says where the last state is."""
+        if trainer.is_global_zero and self._saved >= 0:
+            print(f"wrote {self._path(trainer)}")
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.global_step != self._saved:
+            trainer.save_checkpoint(self._path(trainer), weights_only=False)
+            self._saved = trainer.global_step
+
+    def _path(self, trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir, LAST)
+
+
+def refuse_to_overwrite(folder: str | Path | None, resumed: str | Path | None) -> None:
+    """Check that a fit destroys no other's last state and can write its own.
+
+    Args:
+        folder: the trainer's ``default_root_dir``.
+        resumed: checkpoint that the fit starts from.
+
+    Raises:
+        UserError: ``folder`` holds the last state of a run that is not resumed, or cannot be written.
+    """
+    path = Path(folder or ".", LAST)
+    if path.exists() and (resumed is None or Path(resumed).resolve().parent != path.parent.resolve()):
+        raise UserError(
+            f"{path} is the last state of another fit; resume it with --ckpt_path={path}, or give another "
+            "--trainer.default_root_dir"
+        )
+    ensure_writable(path.parent)
+
+
+class StopAtNonFinite(Callback):
+    """Ends a fit at the first optimizer step after which the loss or a weight is not finite.
+
+    The number of that step is kept on the device and read at the trainer's ``log_every_n_steps``, at the end of an
+    epoch and before a checkpoint is written, so that a GPU does not wait for the CPU at every step.
+    """
+
+    def __init__(self) -> None:
+        self._first: Tensor | None = None  # () int64, 0 while all was finite
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Has checkpoints written and read by :class:`CheckpointFiles`, unless the user chose another plugin."""
+        if type(trainer.strategy.checkpoint_io) in (TorchCheckpointIO, CheckpointFiles):
+            fitting = trainer.state.fn == TrainerFn.FITTING
+            trainer.strategy.checkpoint_io = CheckpointFiles(pl_module, fitting)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the loss and the weights."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        weights = [p.detach() for p in pl_module.parameters() if p.requires_grad]
+        largest = torch.nn.utils.get_total_norm(weights, norm_type=torch.inf)
+        finite = largest.isfinite() if loss is None else largest.isfinite() & loss.isfinite()
+        first = torch.zeros((), dtype=torch.int64, device=largest.device) if self._first is None else self._first
+        self._first = torch.where(finite | (first > 0), first, trainer.global_step)
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.is_last_batch or (every and (batch_idx + 1) % every == 0):
+            self._check()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """No file gets what came after that step."""
+        self._check()
+
+    def _check(self) -> None:
+        if self._first is not None and (step := int(self._first)):
+            raise UserError(
+                f"training stopped: the loss or a weight is not finite at step {step}; lower lr, or clip gradients "
+                "with --trainer.gradient_clip_val=1"
+            )

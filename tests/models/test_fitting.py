@@ -1,0 +1,148 @@
+"""What every ``lcg fit`` does: resume bit for bit, keep the last state whole, stop at a number that is not finite."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lcg_lightning.cli import main
+from lcg_lightning.models.prior import LatentPrior
+from tests import toy_latents
+from tests.conftest import ROOT
+from tests.models.test_resume import assert_equal
+
+SMALL = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return toy_latents.write(tmp_path_factory.mktemp("fitting") / "store", 200)
+
+
+@pytest.fixture
+def fit(store):
+    """Runs ``lcg fit`` on a module's debug configuration into a folder; returns the exit status."""
+
+    def run(kind, folder, *options):
+        config = ROOT / "configs/debug" / f"{kind}.yaml"
+        places = [f"--data.init_args.store={store}", f"--trainer.default_root_dir={folder}"]
+        return main(["fit", f"--config={config}", *places, *SMALL, "--model.init_args.hidden=8", *options])
+
+    return run
+
+
+def refused(capsys, status):
+    """The one line of a command that failed."""
+    assert status == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lcg: error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def read(path):
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("kind", ["prior", "classifier"])
+def test_a_resumed_fit_ends_as_an_uninterrupted_one(kind, fit, tmp_path, capsys):
+    assert fit(kind, tmp_path / "whole", "--trainer.max_epochs=4") == 0
+    parts = tmp_path / "parts"
+    assert fit(kind, parts, "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=3") == 0
+    assert read(parts / "last.ckpt")["epoch"] == 2
+    torch.manual_seed(99)
+    capsys.readouterr()
+    assert fit(kind, parts, "--trainer.max_epochs=4", f"--ckpt_path={parts / 'last.ckpt'}") == 0
+    assert f"wrote {parts / 'last.ckpt'}" in capsys.readouterr().out
+    whole, resumed = read(tmp_path / "whole/last.ckpt"), read(parts / "last.ckpt")
+    assert resumed["global_step"] == 4 * (200 // 32)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "hyper_parameters"):
+        assert_equal(whole[part], resumed[part])
+
+
+def test_a_file_of_the_first_layout_resumes(fit, tmp_path):
+    """Its class had another path, its statistics another name, and its arguments hold the classifier's attributes."""
+    old = Path(__file__).with_name("old_prior.ckpt")
+    small = ("--trainer.max_epochs=4", "--model.init_args.time_hidden=4")
+    assert fit("prior", tmp_path / "whole", *small) == 0
+    assert fit("prior", tmp_path / "resumed", *small, f"--ckpt_path={old}") == 0
+    whole, resumed = (read(tmp_path / name / "last.ckpt") for name in ("whole", "resumed"))
+    assert resumed["global_step"] == whole["global_step"] == 2 * read(old)["global_step"]
+    for key, value in whole["state_dict"].items():  # bit for bit on the machine that made the file
+        torch.testing.assert_close(resumed["state_dict"][key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_only_a_whole_file_of_the_same_module_is_resumed(fit, tmp_path, capsys):
+    assert fit("prior", tmp_path / "prior", "--trainer.max_epochs=1") == 0
+    good = tmp_path / "prior/last.ckpt"
+    checkpoint = read(good)
+    files = {
+        "cut": good.read_bytes()[:-3000],
+        "text": b"not a checkpoint",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    torch.save({"model": torch.zeros(3)}, tmp_path / "foreign")
+    torch.save({"state_dict": checkpoint["state_dict"]}, tmp_path / "weights")
+    checkpoint["state_dict"]["net.output.bias"][0] = torch.nan
+    torch.save(checkpoint, tmp_path / "nan")
+    capsys.readouterr()
+    for kind, name, message in [
+        ("classifier", "prior/last.ckpt", "lacks ema.gain"),
+        ("prior", "cut", "damaged"),
+        ("prior", "text", "damaged"),
+        ("prior", "foreign", "holds no module"),
+        ("prior", "weights", "holds weights but no"),
+        ("prior", "nan", "net.output.bias of its LatentPrior is not finite"),
+        ("prior", "nowhere", "is no file"),
+    ]:
+        line = refused(capsys, fit(kind, tmp_path / "new", f"--ckpt_path={tmp_path / name}"))
+        assert message in line
+        assert str(tmp_path / name) in line
+    assert not (tmp_path / "new/last.ckpt").exists()
+
+
+def test_another_fit_does_not_overwrite_the_last_state(fit, tmp_path, capsys, monkeypatch):
+    assert fit("prior", tmp_path / "a", "--trainer.max_epochs=1") == 0
+    assert fit("prior", tmp_path / "b", "--trainer.max_epochs=1") == 0
+    before = (tmp_path / "a/last.ckpt").read_bytes()
+    monkeypatch.setattr(LatentPrior, "__init__", None)  # nothing is even built
+    for more in ([], [f"--ckpt_path={tmp_path / 'b/last.ckpt'}"]):
+        assert "is the last state of another fit" in refused(capsys, fit("prior", tmp_path / "a", *more))
+    assert (tmp_path / "a/last.ckpt").read_bytes() == before
+    (tmp_path / "file").write_text("in the way")
+    assert "cannot be written" in refused(capsys, fit("prior", tmp_path / "file"))
+
+
+@pytest.mark.parametrize("epochs", [5, 15])
+def test_the_last_state_is_kept_whenever_training_ends(epochs, fit, tmp_path):
+    options = (f"--trainer.max_epochs={epochs}", "--trainer.check_val_every_n_epoch=10")
+    assert fit("prior", tmp_path, *options) == 0
+    assert read(tmp_path / "last.ckpt")["global_step"] == epochs * (200 // 32)
+
+
+def test_a_full_disk_leaves_the_former_state(fit, tmp_path, capsys, monkeypatch):
+    assert fit("prior", tmp_path, "--trainer.max_epochs=1") == 0
+    before = (tmp_path / "last.ckpt").read_bytes()
+
+    def full(checkpoint, path):
+        Path(path).write_bytes(before[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    last = f"--ckpt_path={tmp_path / 'last.ckpt'}"
+    assert "No space left" in refused(capsys, fit("prior", tmp_path, "--trainer.max_epochs=2", last))
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_lightnings_own_checkpoints_work_beside_it(fit, tmp_path):
+    saving = json.dumps(
+        {"class_path": "ModelCheckpoint", "init_args": {"dirpath": str(tmp_path), "filename": "{epoch}"}}
+    )
+    assert fit("prior", tmp_path, "--trainer.max_epochs=2", f"--trainer.callbacks=[{saving}]") == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"last.ckpt", "epoch=1.ckpt"}
+    again = f"--ckpt_path={tmp_path / 'epoch=1.ckpt'}"
+    assert fit("prior", tmp_path, "--trainer.max_epochs=3", again) == 0
+    assert read(tmp_path / "last.ckpt")["epoch"] == 2
