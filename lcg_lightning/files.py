@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,25 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(v) for key, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def require_file(path: Path, what: str) -> None:
+    """Raise a UserError unless a path is a regular file that can be read.
+
+    A pipe would be waited for without end, and a device may have no end.
+
+    Args:
+        path: the file.
+        what: what to give instead, for the message.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give {what}")
+        path.open("rb").close()
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); give {what}") from None
 
 
 def read_text(path: Path) -> str:

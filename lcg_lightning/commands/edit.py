@@ -49,7 +49,8 @@ def edit(
         n: how many, in order of name or row; all images, or 16 rows, by default.
         resize: scale square images of another size.
         batch_size: latents edited at a time.
-        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
+        generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
+            of one.
         device: where to compute, such as cpu or cuda.
     """
     if not conditions:

@@ -11,6 +11,7 @@ from lcg_lightning.data.sources import celebahq, generated, styleflow, tables  #
 from lcg_lightning.data.sources.generated import Sampled
 from lcg_lightning.data.work import Loop
 from lcg_lightning.errors import UserError
+from lcg_lightning.formats.descriptions import plain_spec
 from lcg_lightning.generators.load import load_generator
 
 
@@ -34,7 +35,8 @@ def encode(
         out: folder of the store to make.
         data: labelled images (CelebAHQ, ImageTable), labelled latents (StyleFlow, LACE), or draws from the generator
             that an attribute network labels (Sampled).
-        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
+        generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
+            of one.
         resize: scale square images of another size.
         batch_size: rows in a batch, per process.
         shard_batches: batches between two writes of what is finished.
@@ -54,7 +56,7 @@ def encode(
     if resize and not isinstance(data, ImageData):
         raise UserError(f"resize is for image files, and {type(data).__name__} has none; leave it out")
     network = load_generator(generator)
-    source = {"data": type(data).__name__, **data.config, "generator": generator}
+    source = {"data": type(data).__name__, **data.config, "generator": plain_spec(generator)}
     loop: Loop = {
         "batch_size": batch_size,
         "shard_batches": shard_batches,

@@ -1,4 +1,4 @@
-"""``lcg generator``: what a generator's file is, and its conversion."""
+"""``lcg generator``: what a generator is and can do, and the conversion of its file."""
 
 import math
 from pathlib import Path
@@ -7,21 +7,27 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lcg_lightning.formats.descriptions import read_spec
 from lcg_lightning.generators.base import Generator
-from lcg_lightning.generators.load import convert as convert_file
-from lcg_lightning.generators.load import find, kind_of, load_generator
+from lcg_lightning.generators.convert import convert as convert_file
+from lcg_lightning.generators.files import kind_of
+from lcg_lightning.generators.load import find, load_generator
 
 
 def info(generator: str | dict[str, Any]) -> None:
     """Say what a generator is and what it can do.
 
     Args:
-        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
+        generator: zoo name, generator file, YAML file with its path and options or its class_path and init_args, or
+            the content of one.
     """
-    path, _ = find(generator)
-    found = load_generator(generator)
-    table = Table(show_header=False, title=str(path), title_justify="left")
-    for row in describe(found, kind_of(path)).items():
+    where, given = read_spec(generator)
+    kind = "none"
+    if not (given and "class_path" in given):
+        path, _ = find(generator)
+        where, kind = str(path), kind_of(path)
+    table = Table(show_header=False, title=where, title_justify="left")
+    for row in describe(load_generator(generator), kind).items():
         table.add_row(*row)
     Console().print(table)
 

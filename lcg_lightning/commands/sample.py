@@ -44,7 +44,8 @@ def sample(
         n: number of images.
         seed: of the noise; image i depends on the seed and i alone.
         batch_size: latents sampled at a time.
-        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
+        generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
+            of one.
         device: where to compute, such as cpu or cuda.
     """
     if n < 1:

@@ -18,7 +18,8 @@ from lcg_lightning.data.work import Loop, work
 from lcg_lightning.diffusion.noise import generator_of
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Generator
-from lcg_lightning.judges.load import AttributeJudge, refuse_size
+from lcg_lightning.judges.attribute import AttributeJudge
+from lcg_lightning.judges.load import refuse_size
 
 
 def encode(

@@ -29,14 +29,11 @@ from lcg_lightning.evaluation.metrics.features import FeatureExtractor, load_inc
 from lcg_lightning.evaluation.records import Record, collect_versions, git_commit, write
 from lcg_lightning.evaluation.tasks import Task, caption, merge
 from lcg_lightning.files import refuse_occupied
+from lcg_lightning.formats.descriptions import plain_spec
 from lcg_lightning.generators.load import in_zoo, load_generator
-from lcg_lightning.judges.load import (
-    AttributeJudge,
-    IdentityNetwork,
-    load_attribute_judge,
-    load_identity_network,
-    refuse_size,
-)
+from lcg_lightning.judges.attribute import AttributeJudge
+from lcg_lightning.judges.identity import IdentityNetwork
+from lcg_lightning.judges.load import load_attribute_judge, load_identity_network, refuse_size
 from lcg_lightning.methods.base import Edit, Method
 
 SHOWN = 16
@@ -62,7 +59,8 @@ class Evaluation(LightningModule):
         out: folder for the record and the picture; must be new or empty.
         n: samples; by default one for each row of the test split.
         seed: of the samples' noise.
-        generator: zoo name, generator file, YAML file with its path and options, or the content of one.
+        generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
+            of one.
         judge: attribute network: zoo name, YAML file, or its content (configs/judges). By default the zoo's for a
             generator of the zoo, and none for any other: then no accuracy is measured.
         identity: identity network, likewise; without one no identity is measured.
@@ -104,7 +102,7 @@ class Evaluation(LightningModule):
         self.task, self.method, self.out, self.n, self.seed = task, method, Path(out), n, seed
         self.truncation_psi, self.images_folder, self.resize = truncation_psi, images, resize
         self.label = label or method.name
-        self.generator_spec = generator
+        self.generator_spec = plain_spec(generator)
         self.generator = load_generator(generator)
         self.judge = None if judge is None else load_attribute_judge(judge)
         self.identity = None if identity is None else load_identity_network(identity)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import require_file
 
 _LISTED = 5  # keys that a message names
 
@@ -27,12 +28,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file names anything but tensors and plain data, is damaged, or is no dict.
     """
+    require_file(path, "a checkpoint file")
     try:
-        if zipfile.is_zipfile(path) and (bad := zipfile.ZipFile(path).testzip()):
-            raise ValueError(f"checksum of {bad}")
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if bad := archive.testzip():
+                    raise ValueError(f"checksum of {bad}")
         data = _load(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}); give a checkpoint file") from None
     except Exception as error:  # a damaged archive can fail in any way
         refused = re.search(r"GLOBAL ([\w.]+) w", str(error))
         if refused:
@@ -47,6 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def peek(path: Path) -> dict[str, Any]:
     """The same without reading the tensors or checking the file; empty if it cannot be read."""
     try:
+        require_file(path, "a checkpoint file")
         data = _load(path, mmap=True)
     except Exception:  # whoever reads it in earnest says what is wrong
         return {}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import require_file
 
 Names = Mapping[tuple[str, str], Callable[..., Any]]
 """(module, name) in a pickle -> what stands for it here: a type, or a function made for this one file."""
@@ -112,13 +113,12 @@ def read_pickle(path: Path, names: Names, what: str) -> Any:
     Raises:
         UserError: the file names anything else, is cut short, or cannot be read.
     """
+    require_file(path, what)
     try:
         with path.open("rb") as file:
             return _build(_Unpickler(file, names, what).load())
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give {what}") from None
     except Exception as error:  # a damaged pickle can fail in any way
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not a readable {what.removeprefix('a ')} ({reason}); fetch it again") from None
@@ -130,10 +130,11 @@ def read_array(path: Path) -> NDArray[np.float64]:
     Raises:
         UserError: the file is damaged, or holds anything else.
     """
+    require_file(path, "a .npy file of numbers")
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # a damaged file can fail in any way
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as a .npy file of numbers ({reason}); fetch it again") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         kind = getattr(array, "dtype", "several arrays")

@@ -9,12 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.formats.descriptions import Spec, call, read_spec
 from lcg_lightning.formats.fingerprint import combine
 from lcg_lightning.formats.programs import Program, load_program
-from lcg_lightning.formats.specs import Spec, build, one_of, read_spec
-
-Resize = Literal["area", "bilinear"]
-Channels = Literal["rgb", "bgr"]
 
 
 @dataclass(frozen=True)
@@ -27,32 +24,20 @@ class Preprocess:
     """Average-pool to this height and width first."""
     crop: tuple[int, int, int, int] | None = None
     """Top, bottom, left and right edge, in pixels of the pooled image."""
-    resize: Resize = "area"
+    resize: Literal["area", "bilinear"] = "area"
     """Average pooling, or bilinear interpolation with an antialiasing filter."""
-    channels: Channels = "rgb"
+    channels: Literal["rgb", "bgr"] = "rgb"
     mean: float | tuple[float, float, float] = 0.5
     """Subtracted from pixels in [0, 1]; one number, or one a channel in the order of ``channels``."""
     std: float | tuple[float, float, float] = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("crop", "mean", "std"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        one_of("resize", self.resize, Resize)
-        one_of("channels", self.channels, Channels)
         for name in ("size", "pool"):
-            side = getattr(self, name)
-            if not (type(side) is int and side > 0) and not (name == "pool" and side is None):
-                raise UserError(f"{name} is {side!r}; give a number of pixels")
-        for name in ("mean", "std"):
-            numbers = _numbers(getattr(self, name))
-            if len(numbers) not in (1, 3) or not all(isinstance(x, int | float) for x in numbers):
-                raise UserError(f"{name} is {getattr(self, name)!r}; give one number or three")
-            if name == "std" and min(numbers) <= 0:
-                raise UserError(f"std is {self.std!r}; it must be positive")
+            if (side := getattr(self, name)) is not None and side < 1:
+                raise UserError(f"{name} is {side}; give a number of pixels")
+        if min(_numbers(self.std)) <= 0:
+            raise UserError(f"std is {self.std}; it must be positive")
         if self.crop is not None:
-            if len(self.crop) != 4 or not all(type(edge) is int for edge in self.crop):
-                raise UserError(f"crop is {self.crop!r}; give top, bottom, left, right in pixels")
             top, bottom, left, right = self.crop
             if self.pool is None or not (0 <= top < bottom <= self.pool and 0 <= left < right <= self.pool):
                 raise UserError(
@@ -91,28 +76,35 @@ class PreparedNetwork(nn.Module):
         out: Tensor = self.program(self.preprocess(images))
         return out
 
-    features = forward
 
-
-def load_image_program(spec: Spec) -> PreparedNetwork:
-    """A user's network of images, such as an encoder, behind its preprocessing.
+def image_program(path: Path, trusted: bool = False, **preprocess: Any) -> PreparedNetwork:
+    """A user's network of images behind its preprocessing.
 
     Args:
-        spec: as for :func:`load_identity_network`.
+        path: a TorchScript, torch.export or ONNX file.
+        trusted: as for :func:`load_program`.
+        preprocess: fields of :class:`Preprocess`.
+
+    Raises:
+        UserError: a file that cannot be loaded, or preprocessing that cannot be done.
+    """
+    before = Preprocess(**preprocess)
+    return PreparedNetwork(load_program(path, (2, 3, before.size, before.size), trusted), before)
+
+
+def load_encoder(spec: Spec) -> PreparedNetwork:
+    """An encoder of the user's own, as a generator's ``encoder`` describes it.
+
+    Args:
+        spec: YAML file, or mapping, with the arguments of :func:`image_program`.
+
+    Raises:
+        UserError: see :func:`image_program`; a missing, unknown or mistyped key.
     """
     where, given = read_spec(spec)
     if given is None:
-        raise UserError(f"{where}: give a mapping or YAML file with the network's path and size")
-    return prepare(where, given)[0]
-
-
-def prepare(where: str, given: dict[str, Any], also: tuple[str, ...] = ()) -> tuple[PreparedNetwork, str]:
-    """The network of a description, with its name; ``also`` are keys that were taken from the description."""
-    path = given.pop("path", None)
-    if not isinstance(path, str | Path):
-        raise UserError(f"{where}: path is missing; give the network's file")
-    preprocess = build(Preprocess, given, where, also=("path", *also))
-    return PreparedNetwork(load_program(Path(path)), preprocess), Path(path).stem
+        raise UserError(f"encoder {where}: give a mapping or a YAML file with the network's path and size")
+    return call(image_program, given, where)
 
 
 def _numbers(value: float | tuple[float, ...]) -> tuple[float, ...]:

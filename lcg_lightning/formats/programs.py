@@ -1,53 +1,35 @@
 """Networks from files that hold the program itself: TorchScript, torch.export and ONNX.
 
-An ONNX file holds operators alone. A TorchScript file cannot run Python, and one that names operators which read or
-write files is refused. torch.export's own loader can: it falls back to unrestricted pickles,
-opens compiled libraries, and evaluates and compiles strings of its graph. So such a file is read only after a look
-at its members and strings shows nothing but tensors and a graph of ATen operators.
+What such a file can do decides how it is read, unless its description says ``trusted: true``:
+
+- ONNX holds operators alone. It is tried within a time limit.
+- TorchScript cannot run Python, but it can loop forever, and it can read and write files. A file that names operators
+  of the latter kind is refused; any other is tried in a process of its own, within a time limit.
+- torch.export's loader evaluates strings of the file as Python and falls back to unrestricted pickles, and no argument
+  turns that off. Such a file is read only if it is trusted.
 """
 
-import hashlib
-import json
-import logging
-import os
-import pickle
 import re
+import subprocess
+import sys
+import threading
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import require_file, sha256
 
-_GRAPH = re.compile(r"(?:[^/]+/)?(?:models/model|serialized_exported_program)\.json")
-_MEMBERS = re.compile(
-    rf"""{_GRAPH.pattern}
-    | (?:[^/]+/)? (?: (?:\.data/)? (?:archive_format|archive_version|version|byteorder|serialization_id)
-        | data/(?:weights|constants)/(?:model_(?:weights|constants)_config\.json | (?:weight|tensor)_\d+ | model\.pt)
-        | data/sample_inputs/model\.pt
-        | serialized_(?:state_dict|constants|example_inputs)\.pt
-        | extra(?:_files)?/.* )""",
-    re.VERBOSE,
-)
-_TARGETS = re.compile(
-    r"torch\.ops\.(?:aten|prims|torchvision)\.(?!from_file|save)(?:(?!\w*__)\w+)(?:\.(?!\w*__)\w+)?|torch\.sym_\w+|math\.\w+"
-    r"|torch\.ops\.higher_order\.wrap_with_(?:set_grad_enabled|autocast)"
-    r"|_operator\.(?:getitem|eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|pow|truediv|and_|or_|lshift|rshift)"
-)
-_SHAPES = re.compile(  # arithmetic of symbols, as SymPy prints it
-    r"(?:L\['\w+'\]\.size\(\)\[\d+\]|\bSymbol\('\w+'|\b[A-Z](?!\w*__)\w*|\b[a-z]+\d+\b|\b[a-z]+=(?:True|False)\b"
-    r"|\d+\b|[-+*/%<>=!(),\s])*"
-)
-_TREES = re.compile(
-    r'(?:[\[\]{}:,\s\d]|null|"(?:type|context|null|\[\]|children_spec|builtins\.(?:tuple|list|dict))")*'
-)
-_PLAIN = re.compile(r"[\w.\-:+ ,>]*")
-_STRINGS = {"target": _TARGETS, "expr_str": _SHAPES, "guards_code": _SHAPES, "in_spec": _TREES, "out_spec": _TREES}
+TIME_LIMIT = 120.0
+"""Seconds in which a program that is not trusted must answer its first input."""
+_GRAPH = re.compile(r"(?:[^/]+/)?(?:models/[^/]+|serialized_exported_program)\.json")
+_TRY = "import sys, torch; torch.jit.load(sys.argv[1], 'cpu').eval()(torch.zeros(*map(int, sys.argv[2:])))"
+_ANSWERED: set[tuple[str, tuple[int, ...]]] = set()
+"""Checksum and input shape of the TorchScript files that this process has tried."""
 
 
 class Program(nn.Module):
@@ -66,8 +48,7 @@ class Program(nn.Module):
     def __init__(self, network: nn.Module, path: Path, batch: int | None = None) -> None:
         super().__init__()
         self.network, self.path, self.batch = network, path, batch
-        with path.open("rb") as file:
-            self.fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        self.fingerprint = sha256(path)[:16]
         self.requires_grad_(False)
         self.eval()
 
@@ -121,10 +102,16 @@ class _OnnxNetwork(nn.Module):
         self.input = inputs[0].name
         batch = inputs[0].shape[0] if inputs[0].shape else None
         self.batch: int | None = batch if isinstance(batch, int) else None
+        self.run_options = onnxruntime.RunOptions()
+        self.run_options.log_severity_level = 4
 
     def forward(self, x: Tensor) -> Tensor:
-        (out,) = self.session.run(None, {self.input: x.detach().float().cpu().contiguous().numpy()})
+        (out,) = self.session.run(None, {self.input: x.detach().float().cpu().contiguous().numpy()}, self.run_options)
         return torch.from_numpy(out).to(x.device)
+
+    def stop(self) -> None:
+        """Ends the run that is going on in another thread."""
+        self.run_options.terminate = True
 
 
 def program_kind(path: Path) -> Literal["torchscript", "exported", "onnx"] | None:
@@ -139,67 +126,97 @@ def program_kind(path: Path) -> Literal["torchscript", "exported", "onnx"] | Non
     return "exported" if any(_GRAPH.fullmatch(name) for name in names) else None
 
 
-def load_program(path: Path) -> Program:
+def load_program(path: Path, shape: tuple[int, ...], trusted: bool = False) -> Program:
     """A frozen network, on the CPU, from a TorchScript, torch.export or ONNX file.
 
+    Args:
+        path: the file.
+        shape: of an input (B, ...) that the network takes, to try it on.
+        trusted: the file may run code, so nothing is refused and nothing is tried.
+
     Raises:
-        UserError: no such file, none of the three, damaged, or one that would run code while it loads.
+        UserError: no such file, none of the three, damaged, or one that must be trusted and is not.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give a TorchScript, torch.export or ONNX file")
+    require_file(path, "a TorchScript, torch.export or ONNX file")
     kind = program_kind(path)
     if kind is None:
         raise UserError(f"{path} is no whole TorchScript, torch.export (.pt2) or ONNX (.onnx) file; export it again")
     try:
         if kind == "onnx":
-            network = _OnnxNetwork(path)
-            return Program(network, path, network.batch)
+            return _load_onnx(path, shape, trusted)
         _refuse_damaged(path)
-        return _load_script(path) if kind == "torchscript" else _load_exported(path)
+        return _load_script(path, shape, trusted) if kind == "torchscript" else _load_exported(path, trusted)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{path} cannot be loaded ({_cause(error)}); export it again") from error
 
 
-def _load_script(path: Path) -> Program:
-    with zipfile.ZipFile(path) as archive:
-        code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
-    if touched := re.search(rb"\b(?:torch|aten|ops\.aten)\.(from_file|save)\b", code):
-        raise UserError(
-            f"refused to load {path}: it uses {touched[1].decode()}, which touches files; export it to ONNX"
-        )
+def _load_onnx(path: Path, shape: tuple[int, ...], trusted: bool) -> Program:
+    network = _OnnxNetwork(path)
+    program = Program(network, path, network.batch)
+    if not trusted and network.batch in (None, shape[0]):
+        timer = threading.Timer(TIME_LIMIT, network.stop)
+        timer.start()
+        try:
+            program(torch.zeros(shape))
+        except UserError:
+            if network.run_options.terminate:
+                raise _too_slow(path) from None
+            raise
+        finally:
+            timer.cancel()
+    return program
+
+
+def _load_script(path: Path, shape: tuple[int, ...], trusted: bool) -> Program:
+    if not trusted:
+        with zipfile.ZipFile(path) as archive:
+            code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
+        if touched := re.search(rb"\b(?:from_file|save)\b", code):
+            raise UserError(
+                f"refused to load {path}: it names {touched[0].decode()}, which can touch other files; export it to "
+                "ONNX, or set trusted: true if you trust its author"
+            )
+        _try_script(path, shape)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
         return Program(torch.jit.load(path, map_location="cpu").eval(), path)  # type: ignore[no-untyped-call]
 
 
-def _load_exported(path: Path) -> Program:
-    _refuse_code(path)
+def _try_script(path: Path, shape: tuple[int, ...]) -> None:
+    """Loads and calls a TorchScript file in a process that ends within the time limit, once for each content.
+
+    What goes wrong otherwise goes wrong again, and is told, where the file is loaded in earnest.
+    """
+    if (key := (sha256(path), shape)) in _ANSWERED:
+        return
+    command = [sys.executable, "-P", "-c", _TRY, str(path.absolute()), *map(str, shape)]
     try:
-        with _weights_only():
-            program = torch.export.load(path)
-    except pickle.UnpicklingError as error:
-        raise UserError(f"refused to load {path}: it holds pickled objects; export it again from tensors") from error
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIME_LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        raise _too_slow(path) from None
+    if done.returncode < 0:
+        raise UserError(f"{path} ends the process that runs it (signal {-done.returncode}); export it again")
+    _ANSWERED.add(key)
+
+
+def _load_exported(path: Path, trusted: bool) -> Program:
+    if not trusted:
+        raise UserError(
+            f"refused to load {path}: reading a torch.export file can run code that it holds; export it to ONNX, or "
+            "set trusted: true if you trust its author"
+        )
+    program = torch.export.load(path)
     (name,) = program.graph_signature.user_inputs
     (value,) = (node.meta["val"] for node in program.graph.nodes if node.name == name)
     batch = value.shape[0]
     return Program(program.module(), path, batch if isinstance(batch, int) else None)
 
 
-@contextmanager
-def _weights_only() -> Iterator[None]:
-    """Makes every torch.load refuse code, and keeps torch.export from logging what it then tries next."""
-    level = logging.root.manager.disable
-    names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
-    saved = {name: value for name in names if (value := os.environ.pop(name, None)) is not None}
-    os.environ[names[0]] = "1"
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(level)
-        del os.environ[names[0]]
-        os.environ.update(saved)
+def _too_slow(path: Path) -> UserError:
+    return UserError(
+        f"{path} does not answer within {TIME_LIMIT:g} s, so it may never; set trusted: true if it is only slow"
+    )
 
 
 def _refuse_damaged(path: Path) -> None:
@@ -207,30 +224,6 @@ def _refuse_damaged(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if broken := archive.testzip():
             raise UserError(f"{path}: {broken} is damaged; export or fetch it again")
-
-
-def _refuse_code(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        wrong = [n for n in names if names.count(n) > 1 or not _MEMBERS.fullmatch(n)]
-        for name in filter(_GRAPH.fullmatch, names):
-            wrong += _foreign(json.loads(archive.read(name)))
-    if wrong:
-        raise UserError(f"refused to load {path}: {wrong[0][:60]!r} could run code; export it to ONNX")
-
-
-def _foreign(value: Any, key: str = "") -> Iterator[str]:
-    """Strings of a graph that torch's loader would evaluate, compile or call, and that are more than arithmetic."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _foreign(name)
-            if name != "metadata":
-                yield from _foreign(item, name)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _foreign(item, key)
-    elif isinstance(value, str) and not _STRINGS.get(key, _PLAIN).fullmatch(value):
-        yield value
 
 
 def _cause(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Networks in safetensors files: weights, and as metadata what rebuilds the networks."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.files import atomic
+from lcg_lightning.files import atomic, require_file
 
 
 def save(path: Path, networks: Mapping[str, nn.Module], config: Mapping[str, Any], half: bool = False) -> Path:
@@ -20,7 +21,7 @@ def save(path: Path, networks: Mapping[str, nn.Module], config: Mapping[str, Any
         path: the file to write.
         networks: state-dict prefix to network.
         config: plain data; the constructor arguments of each network under its prefix.
-        half: store weights, but no normalisation statistics, in half precision.
+        half: store weights, but no normalization statistics, in half precision.
     """
     state = {f"{prefix}.{k}": v for prefix, network in networks.items() for k, v in network.state_dict().items()}
     if half:
@@ -34,16 +35,36 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict, in single precision, and configuration.
 
     Raises:
-        UserError: the file is damaged, or holds no networks of ours.
+        UserError: the file cannot be read, is damaged, or holds no networks of ours.
     """
+    with _opened(path) as (file, config):
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, config
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration alone.
+
+    Raises:
+        UserError: as for :func:`read`.
+    """
+    with _opened(path) as (_, config):
+        return config
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """An open file and its configuration."""
+    require_file(path, "a file that `lcg generator convert` wrote")
     try:
         with safe_open(path, "pt") as file:
             config = json.loads(file.metadata()["config"])
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if not isinstance(config, dict):
+                raise ValueError(f"its configuration is {config!r}")
+            yield file, config
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: no networks that `lcg generator convert` wrote ({reason})") from None
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, config
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -40,8 +40,6 @@ class ExportedGenerator(Generator):
         self.latent_shape, self.output_range = tuple(latent_shape), output_range
         if len(output_range) != 2 or not output_range[0] < output_range[1]:
             raise UserError(f"{program.path}: output_range is {list(output_range)}; give the values of black and white")
-        if not self.latent_shape or min(self.latent_shape) < 1:
-            raise UserError(f"{program.path}: latent_shape is {list(self.latent_shape)}; give its sizes, such as [512]")
         with torch.no_grad():
             images = self.decode(torch.zeros(2, *self.latent_shape))  # two: a program exported for one is told here
             shape = tuple(images.shape[1:])

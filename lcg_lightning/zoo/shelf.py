@@ -1,6 +1,6 @@
 """The networks that ship with the package: a generator of SynthFaces with its encoder, and two judges.
 
-Weights are in ``generators/weights``, one safetensors file and one card each; ``make zoo`` trains them again.
+Weights are in ``zoo/weights``, one safetensors file and one card each; ``make zoo`` trains them again.
 """
 
 from pathlib import Path
@@ -15,7 +15,11 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def read(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State dict, in single precision, and configuration of a network of the zoo."""
+    """State dict, in single precision, and configuration of a network of the zoo.
+
+    Raises:
+        UserError: the zoo has no network of that name.
+    """
     path = WEIGHTS / f"{name}.safetensors"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))

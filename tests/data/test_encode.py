@@ -18,7 +18,8 @@ from lcg_lightning.data.rows import SPLITS
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.load import load_generator
-from lcg_lightning.judges.load import AttributeJudge, load_attribute_judge
+from lcg_lightning.judges.attribute import AttributeJudge
+from lcg_lightning.judges.load import load_attribute_judge
 from tests.data.encode_run import SIZE, FakeGenerator, annotated
 from tests.generators.published import stylegan2_pickle
 

@@ -12,7 +12,8 @@ from torch import nn
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.preprocess import Preprocess
-from lcg_lightning.judges.load import AttributeJudge, load_attribute_judge, load_identity_network
+from lcg_lightning.judges.attribute import AttributeJudge
+from lcg_lightning.judges.load import load_attribute_judge, load_identity_network
 from tests.conftest import ROOT
 from tests.formats.test_programs import Tiny, exported, script
 
@@ -59,7 +60,7 @@ def test_bilinear_is_pillows():
 def test_channels_and_normalisation():
     red, green, blue = 0.1, 0.4, 0.9
     image = (torch.tensor([red, green, blue]) * 2 - 1)[None, :, None, None].expand(1, 3, 4, 4)
-    found = Preprocess(size=4, channels="bgr", mean=[0.2, 0.3, 0.5], std=[0.5, 0.25, 2.0])(image)
+    found = Preprocess(size=4, channels="bgr", mean=(0.2, 0.3, 0.5), std=(0.5, 0.25, 2.0))(image)
     expected = [(blue - 0.2) / 0.5, (green - 0.3) / 0.25, (red - 0.5) / 2.0]
     torch.testing.assert_close(found.mean((0, 2, 3)), torch.tensor(expected))
 
@@ -108,7 +109,7 @@ def test_select_reorders_and_keeps_natural_values():
         ({"columns": [5], "reads": "probability"}, "reads probabilities, but the network gives 2"),
         ({"columns": [5], "kind": "continuous"}, "read value"),
         ({"columns": [0], "inverted": True}, "unknown key 'inverted'; did you mean invert"),
-        ({"columns": 3}, "wrong type"),
+        ({"columns": 3}, r"outputs\[0\]: columns is 3; give tuple"),
     ],
 )
 def test_outputs_that_do_not_fit_are_one_line(network, output, message):
@@ -123,8 +124,9 @@ def test_outputs_that_do_not_fit_are_one_line(network, output, message):
         ({"outputs": []}, "unknown key 'outputs'"),
         ({"crop": [0, 8, 0, 8]}, "set pool"),
         ({"pool": 8, "crop": [0, 9, 0, 8]}, "does not lie in pool 8"),
-        ({"size": None}, "size is None"),
-        ({"resize": "cubic"}, "area, bilinear"),
+        ({"size": None}, "size is missing"),
+        ({"size": 0}, "size is 0"),
+        ({"resize": "cubic"}, "resize is 'cubic'; give 'area', 'bilinear'"),
         ({"mean": "ImageNet"}, "mean is 'ImageNet'"),
     ],
 )
@@ -135,8 +137,11 @@ def test_preprocessing_that_does_not_fit_is_one_line(network, keys, message):
 
 def test_network_exported_for_one_image_is_told_while_loading(tmp_path):
     exported(Tiny().eval(), tmp_path / "one.pt2", torch.rand(1, 3, 8, 8), dynamic=False)
+    description = {"path": str(tmp_path / "one.pt2"), "size": 8}
+    with pytest.raises(UserError, match="trusted: true"):
+        load_identity_network(description)
     with pytest.raises(UserError, match="dynamic batch dimension"):
-        load_identity_network({"path": str(tmp_path / "one.pt2"), "size": 8})
+        load_identity_network(description | {"trusted": True})
 
 
 def test_identity_features_are_the_embedding(network, images):
@@ -151,7 +156,7 @@ def test_fingerprint_covers_file_preprocessing_and_columns(network, tmp_path):
     smile = {"name": "a", "columns": [0]}
     judges = [
         judge(network, smile),
-        judge(str(tmp_path / "other.pt"), smile),
+        judge(str(tmp_path / "other.pt"), smile, trusted=True),
         judge(network, smile, channels="bgr"),
         judge(network, smile | {"columns": [1]}),
         judge(network, smile | {"invert": True}),
@@ -167,7 +172,7 @@ def test_shipped_descriptions_load(config, tmp_path):
     outputs = given.get("outputs", [])
     width = 1 + max((c for o in outputs for c in o["columns"]), default=511)
     script(Tiny(width).eval(), tmp_path / "net.pt", None)
-    (tmp_path / config.name).write_text(yaml.safe_dump(given | {"path": str(tmp_path / "net.pt")}))
+    (tmp_path / config.name).write_text(yaml.safe_dump(given | {"path": str(tmp_path / "net.pt"), "trusted": True}))
     images = torch.rand(2, 3, 300, 300) * 2 - 1
     if outputs:
         found = load_attribute_judge(tmp_path / config.name)

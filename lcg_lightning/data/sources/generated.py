@@ -5,7 +5,9 @@ from typing import Any
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.data.images import DataSource
 from lcg_lightning.errors import UserError
-from lcg_lightning.judges.load import AttributeJudge, load_attribute_judge
+from lcg_lightning.formats.descriptions import plain_spec
+from lcg_lightning.judges.attribute import AttributeJudge
+from lcg_lightning.judges.load import load_attribute_judge
 
 
 class Sampled(DataSource):
@@ -27,7 +29,7 @@ class Sampled(DataSource):
         keep: list[str] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(n=n, attributes=attributes, keep=keep, seed=seed)
+        super().__init__(n=n, attributes=plain_spec(attributes), keep=keep, seed=seed)
         if n < 1:
             raise UserError(f"Sampled: n is {n}; draw at least one")
         self.n, self.attributes, self.keep, self.seed = n, attributes, keep, seed

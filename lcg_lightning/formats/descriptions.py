@@ -1,0 +1,137 @@
+"""How a configuration names a network: a name, a file, a YAML file, or keys and values for a class or function."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from lcg_lightning.errors import UserError
+from lcg_lightning.files import plain, read_text, require_file
+
+Spec = str | Path | Mapping[str, Any]
+"""Name of a network of the zoo, a file, a YAML file, or the keys and values that such a YAML file holds.
+
+The keys are ``path`` and options, or ``class_path`` and ``init_args``. Relative paths start at the current directory.
+"""
+T = TypeVar("T")
+_LONGEST = 200  # characters of another library's message
+
+
+def read_spec(spec: Spec) -> tuple[str, dict[str, Any] | None]:
+    """What to call a network in messages, and its keys and values; None for the latter if it is a name or a file.
+
+    Raises:
+        UserError: a YAML file that cannot be read or holds no keys and values, or a value of another type.
+    """
+    if isinstance(spec, Mapping):
+        if not all(isinstance(key, str) for key in spec):
+            raise UserError(f"{dict(spec)} does not describe a network; give keys and values, such as path: FILE")
+        return str(spec.get("path", spec.get("class_path", "network"))), dict(spec)
+    if not isinstance(spec, str | Path):
+        raise UserError(f"{spec!r} does not name a network; give a file, or keys and values, such as path: FILE")
+    path = Path(spec)
+    if path.suffix not in (".yaml", ".yml"):
+        return str(spec), None
+    given = _read_yaml(path)
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+        raise UserError(f"{path} must hold keys and values: path, size, ...")
+    return str(path), given
+
+
+def plain_spec(spec: Any) -> Any:
+    """What names a network, in JSON values; an object is named by its class."""
+    if isinstance(spec, Mapping):
+        return {str(key): plain_spec(value) for key, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [plain_spec(value) for value in spec]
+    if spec is None or isinstance(spec, str | int | float | Path):
+        return plain(spec)
+    return {"class_path": f"{type(spec).__module__}.{type(spec).__qualname__}"}
+
+
+def call(function: Callable[..., T], given: Mapping[str, Any], where: str) -> T:
+    """Calls a function or class with values from YAML, which jsonargparse checks against its signature.
+
+    Args:
+        function: what to call.
+        given: its arguments.
+        where: what to name in messages.
+
+    Raises:
+        UserError: an unknown, missing or mistyped argument, or what the function itself refuses.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    add: Callable[..., list[str]] = parser.add_function_arguments
+    if isinstance(function, type):
+        add = parser.add_class_arguments
+    known = list(dict.fromkeys(name.split(".")[0] for name in add(function, fail_untyped=False)))
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            hint = f"; did you mean {near[0]}? (known: {', '.join(known)})" if near else ""
+            raise UserError(f"{where}: unknown key {key!r}{hint}")
+    try:
+        checked = parser.instantiate(parser.parse_object(dict(given)))
+    except (ArgumentError, TypeError) as error:
+        raise UserError(f"{where}: {_reason(str(error), given)}") from None
+    try:
+        return function(**checked.as_dict())
+    except UserError as error:
+        raise UserError(str(error) if where in str(error) else f"{where}: {error}") from error
+
+
+def construct(base: type[T], given: Mapping[str, Any], where: str) -> T:
+    """An instance of the subclass of ``base`` that ``class_path`` names.
+
+    Its arguments stand under ``init_args`` or beside ``class_path``.
+
+    Raises:
+        UserError: no such class, one that is not derived from ``base``, or wrong arguments.
+    """
+    rest = dict(given)
+    name, arguments = rest.pop("class_path"), rest.pop("init_args", None) or {}
+    if not isinstance(arguments, Mapping):
+        raise UserError(f"{where}: init_args is {arguments!r}; give keys and values")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--kind", type=type[base])
+    try:
+        kind = parser.parse_object({"kind": name}).kind
+    except ArgumentError:
+        kind = None
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise UserError(f"{where}: {name} cannot be imported ({error}); correct class_path") from error
+    if kind is None:
+        raise UserError(
+            f"{where}: class_path is {name!r}; give the dotted path of a subclass of {base.__module__}.{base.__name__}"
+        )
+    made: T = call(kind, {**arguments, **rest}, str(name))
+    return made
+
+
+def _read_yaml(path: Path) -> Any:
+    """The content of a YAML file without aliases, by which a small file could stand for a huge value."""
+    require_file(path, "the YAML file of a network")
+    text = read_text(path)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise UserError(f"{path} repeats a value by an alias (*name); write the value out")
+        return yaml.safe_load(text)
+    except UserError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not YAML ({' '.join(str(error).split())[:_LONGEST]}); correct it") from None
+
+
+def _reason(text: str, given: Mapping[str, Any]) -> str:
+    """A message of jsonargparse in one short line."""
+    if missing := re.search(r"arguments are required: (.+)", text):
+        return f"{missing[1]} is missing"
+    key = re.match(r'Parser key "([\w.]+)"', text)
+    if not (key and (expected := re.findall(r"(?:Expected(?: an?)?|Not of type) (.+?)(?:[.:] .*)?$", text, re.M))):
+        return " ".join(text.split())[:_LONGEST]
+    kinds = [re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*)\]", r"\1\2", kind) for kind in dict.fromkeys(expected)]
+    return f"{key[1]} is {given.get(key[1])!r}; give {' or '.join(kinds).replace('NoneType', 'null')}"

@@ -1,0 +1,47 @@
+"""Identity networks: who is shown on an image."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from lcg_lightning.formats.fingerprint import fingerprint as weights_fingerprint
+
+
+class IdentityNetwork(nn.Module):
+    """An embedding of who is shown, frozen, and the features that Fréchet distances compare.
+
+    A network of one's own is a subclass.
+
+    Args:
+        network: images (B, 3, H, W) in [-1, 1] to embeddings (B, d).
+        num_features: width d of a feature row.
+        name: what messages and records call it; the class's name by default.
+        fingerprint: hash of everything that its outputs depend on; the weights' by default.
+        image_size: the only height and width of images that it takes; any by default.
+        features: images to features (B, num_features); the embedding by default.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_features: int,
+        name: str | None = None,
+        fingerprint: str | None = None,
+        image_size: int | None = None,
+        features: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.num_features, self.image_size = num_features, image_size
+        self.features = features or self.embed
+        self.name = name or type(self).__name__
+        self.fingerprint = fingerprint or weights_fingerprint(network)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Identity embeddings (B, d), compared by cosine, of images (B, 3, H, W) in [-1, 1]."""
+        out: Tensor = self.network(images)
+        return out
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, num_features) of images (B, 3, H, W) in [-1, 1]."""
+        return self.features(images)
