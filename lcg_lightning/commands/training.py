@@ -7,16 +7,14 @@ from typing import Any
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+import lcg_lightning.commands.methods
 import lcg_lightning.data.datamodule
 import lcg_lightning.evaluation.module
 import lcg_lightning.evaluation.tasks
-import lcg_lightning.methods.arithmetic
-import lcg_lightning.methods.lcg
-import lcg_lightning.methods.real
-import lcg_lightning.methods.unguided
 import lcg_lightning.models.classifier
 import lcg_lightning.models.prior
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
+from lcg_lightning.commands.guide import guide
 from lcg_lightning.errors import UserError
 from lcg_lightning.models.fitting import LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
 
@@ -71,6 +69,7 @@ class CLI(LightningCLI):
 
 def run(args: Sequence[str]) -> CLI:
     """One of Lightning's subcommands, as from the command line; returns its trainer, model and data."""
+    parsers = {stage: {"usage": guide(stage).replace("%", "%%"), "description": None} for stage in CLI.subcommands()}
     return CLI(
         LightningModule,
         LightningDataModule,
@@ -79,6 +78,6 @@ def run(args: Sequence[str]) -> CLI:
         save_config_callback=SaveRunConfig,
         save_config_kwargs={"save_to_log_dir": False},
         trainer_defaults={"enable_model_summary": False},  # its FLOPs are 0 for networks that are called in parts
-        parser_kwargs={**_RAISING, **dict.fromkeys(CLI.subcommands(), _RAISING)},
+        parser_kwargs={**_RAISING, "prog": "lcg", **{stage: kwargs | _RAISING for stage, kwargs in parsers.items()}},
         args=list(args),
     )

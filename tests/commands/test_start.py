@@ -71,6 +71,36 @@ def test_a_taken_folder_is_refused_before_libraries_are_imported(command, tmp_pa
     assert (tmp_path / "taken/mine").read_text() == "keep"
 
 
+@pytest.mark.parametrize(
+    ("command", "text", "used"),
+    [
+        ("render out --train=3 --val=0 --test=1", "Rendering", {"torch", "numpy"}),
+        ("generator info synthfaces", "StyleGAN2Generator", {"torch", "numpy"}),
+    ],
+)
+def test_a_small_command_imports_only_what_it_uses(command, text, used, tmp_path):
+    shown, imported = start(command.split(), tmp_path)
+    assert text in shown
+    assert imported <= used
+
+
+def test_help_of_fit_begins_with_what_can_be_named(tmp_path):
+    shown, _ = start(["fit", "--help"], tmp_path)
+    begin = shown[: shown.index("options:")]
+    assert begin.startswith("usage: lcg fit --config FILE")
+    assert "lcg fit --model.help LatentPrior" in begin
+    for name in [
+        "LatentPrior",
+        "LatentClassifier",
+        "Evaluation",
+        "LatentDataModule",
+        "Editing",
+        "LatentArithmetic",
+        "Retrieval",
+    ]:
+        assert f"\n  {name} " in begin
+
+
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "file").touch()
     shown, imported = start(["render", "file/out"], tmp_path, 2)
