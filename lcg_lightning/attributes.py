@@ -4,7 +4,7 @@ import difflib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -15,23 +15,37 @@ TOLERANCE = 0.1
 """How far, as a share of its range, a continuous attribute may be off its target and still count as met."""
 
 
+Kind = Literal["binary", "categorical", "continuous"]
+
+
 @dataclass(frozen=True)
 class Attribute:
     """One attribute of an image.
 
-    Its label is a float: 0 or 1 for ``binary``, a class index for ``categorical``, a number in the attribute's
-    own unit within [low, high] for ``continuous``; NaN where it is not known.
+    Its label is a float: 0 or 1 for ``binary``, a class index for ``categorical``, a number in the attribute's own unit
+    within [low, high] for ``continuous``. It is NaN where it is not known.
+
+    Raises:
+        UserError: an unknown kind, fewer than two classes, two classes of one name, or low that is not below high.
     """
 
     name: str
-    kind: Literal["binary", "categorical", "continuous"] = "binary"
+    kind: Kind = "binary"
     classes: tuple[str, ...] = ()
     """Names of a categorical attribute's classes, in label order."""
     low: float = 0.0
+    """Least value of a continuous attribute, in its own unit."""
     high: float = 1.0
+    """Its greatest value."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
+        if self.kind not in get_args(Kind):
+            raise UserError(f"attribute {self.name}: kind {self.kind!r}; use {', '.join(get_args(Kind))}")
+        if twice := _repeated(self.classes):
+            raise UserError(
+                f"attribute {self.name}: class {twice} is named twice; upper and lower case are not told apart"
+            )
         if self.kind == "categorical" and len(self.classes) < 2:
             raise UserError(f"attribute {self.name}: a categorical attribute needs two or more classes")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -45,15 +59,18 @@ class Attribute:
 
 @dataclass(frozen=True)
 class AttributeSchema:
-    """An ordered set of attributes: the columns of a label row (A,) and the heads of a classifier (K,)."""
+    """An ordered set of attributes: the columns of a label row (A,) and the heads of a classifier (K,).
+
+    Raises:
+        UserError: two attributes of one name, upper and lower case being the same.
+    """
 
     attributes: tuple[Attribute, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", tuple(self.attributes))
-        repeated = {n for n in self.names if self.names.count(n) > 1}
-        if repeated:
-            raise UserError(f"attribute {min(repeated)} is named twice; names must be unique")
+        if twice := _repeated(self.names):
+            raise UserError(f"attribute {twice} is named twice; upper and lower case are not told apart")
 
     def __len__(self) -> int:
         return len(self.attributes)
@@ -136,5 +153,18 @@ class AttributeSchema:
 
     @classmethod
     def from_json(cls, data: Sequence[dict[str, Any]]) -> Self:
-        """The inverse of :meth:`to_json`."""
-        return cls(tuple(Attribute(**d) for d in data))
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            UserError: that is no description of attributes, or one of attributes that cannot be.
+        """
+        try:
+            return cls(tuple(Attribute(**d) for d in data))
+        except TypeError as error:
+            raise UserError(f"attributes: not a list of attributes with name and kind ({error})") from error
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    """The first name that stood before, upper and lower case being the same."""
+    folded = [name.casefold() for name in names]
+    return next((name for i, name in enumerate(names) if folded[i] in folded[:i]), None)

@@ -37,6 +37,11 @@ def test_units_and_json_round_trip():
     [
         (lambda: SCHEMA.index("Smilng"), "did you mean Smiling"),
         (lambda: AttributeSchema((Attribute("a"), Attribute("a"))), "named twice"),
+        (lambda: AttributeSchema((Attribute("Hat"), Attribute("hat"))), "hat is named twice"),
+        (lambda: Attribute("a", "categorical", classes=("Red", "blue", "red")), "class red is named twice"),
+        (lambda: Attribute("a", "boolean"), "kind 'boolean'; use binary, categorical, continuous"),
+        (lambda: AttributeSchema.from_json([{"name": "a", "sort": "binary"}]), "not a list of attributes"),
+        (lambda: AttributeSchema.from_json(["a"]), "not a list of attributes"),
         (lambda: Attribute("a", "continuous", low=1, high=1), "must be below"),
         (lambda: Attribute("a", "categorical", classes=("x",)), "two or more"),
     ],
