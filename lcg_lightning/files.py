@@ -54,9 +54,8 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: it cannot be read, is not UTF-8, or is no regular file (a pipe would wait forever).
     """
+    require_file(path, "a text file")
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is not a regular file; give a file")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"

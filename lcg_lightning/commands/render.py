@@ -6,7 +6,7 @@ import torch
 from rich.progress import track
 
 from lcg_lightning.commands.output import write_images
-from lcg_lightning.data.sources.celebahq import write_attributes, write_measures, write_splits
+from lcg_lightning.data.sources.annotations import write_attributes, write_measures, write_splits
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic_folder, ensure_creatable
 from lcg_lightning.synthfaces.faces import SCHEMA, faces_from_z, held_out, sample_z

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.data.images import AnnotatedImages, AnnotatedLatents, ImageFiles, stamp
+from lcg_lightning.data.annotated import AnnotatedImages, AnnotatedLatents
+from lcg_lightning.data.images import ImageFiles, stamp
 from lcg_lightning.data.rows import SPLITS, hash_splits
 from lcg_lightning.data.shards import Shards
 from lcg_lightning.data.store import Split, write_store

@@ -1,16 +1,10 @@
-"""Images in a folder or an LMDB, what is known about them, and the data sets that a configuration can name."""
+"""Image files: found in a folder or an LMDB, read as tensors, and matched with the rows of a table."""
 
-import os
 import re
-from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+import warnings
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,25 +12,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.data.rows import SPLITS, check_labels
+from lcg_lightning.data.lmdb import LMDBImage, data_file, find_records, record
 from lcg_lightning.errors import UserError
-from lcg_lightning.files import plain
+from lcg_lightning.files import require_file
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-
-
-@dataclass(frozen=True)
-class LMDBImage:
-    """An image file that is a record of an LMDB."""
-
-    folder: Path
-    """The LMDB: a folder with data.mdb, or such a file itself."""
-    key: str
-
-    def __str__(self) -> str:
-        return f"{self.folder} record {self.key}"
-
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+"""What is opened, whatever a file's suffix; Pillow would run other programs for some formats."""
 
 ImageRef = Path | LMDBImage
 """Where an image is."""
@@ -66,9 +48,9 @@ def find_images(folder: str | Path, size: int | None = None) -> dict[str, ImageR
         UserError: neither of these, no images in it, two files with the same id, an LMDB that is not whole.
     """
     folder = Path(folder)
-    file = _data_file(folder)
+    file = data_file(folder)
     if file.is_file() and file.suffix in (".lmdb", ".mdb"):
-        return _find_records(folder, size)
+        return {**find_records(folder, size)}
     if not folder.is_dir():
         raise UserError(f"{folder} is neither a folder nor an LMDB; give the folder that holds the images")
     found: dict[str, Path] = {}
@@ -87,19 +69,23 @@ def open_image(ref: ImageRef) -> Image.Image:
     """The picture there, loaded and turned upright.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is none, it is damaged or too large, or it is in none of :data:`FORMATS`.
     """
     source: Path | BytesIO
     if isinstance(ref, LMDBImage):
-        with _record(ref) as data:
+        with record(ref) as data:
             source = BytesIO(data)
     else:
+        require_file(ref, "an image file")
         source = ref
     try:
-        with Image.open(source) as file:
-            return ImageOps.exif_transpose(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(source, formats=FORMATS) as file:
+                return ImageOps.exif_transpose(file)
     except Exception as error:  # a damaged picture can fail in any way
-        reason = "no known format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        known = f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
+        reason = known if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise UserError(f"{ref} cannot be read as an image ({reason}); replace it") from None
 
 
@@ -107,14 +93,13 @@ def stamp(ref: ImageRef) -> tuple[int, int]:
     """Size in bytes and time of change of an image file; a record has the time of its LMDB.
 
     Raises:
-        UserError: it is gone.
+        UserError: it is gone, or not a regular file.
     """
-    try:
-        file = (_data_file(ref.folder) if isinstance(ref, LMDBImage) else ref).stat()
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}); restore the file") from None
+    path = data_file(ref.folder) if isinstance(ref, LMDBImage) else ref
+    require_file(path, "an image file")
+    file = path.stat()
     if isinstance(ref, LMDBImage):
-        with _record(ref) as data:
+        with record(ref) as data:
             return len(data), file.st_mtime_ns
     return file.st_size, file.st_mtime_ns
 
@@ -181,147 +166,9 @@ class ImageFiles(Dataset[Tensor]):
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
 
 
-@dataclass(frozen=True, eq=False)
-class Annotated:
-    """What is known about images. Row i of each field is image i."""
-
-    ids: list[str]
-    """Unique names."""
-    labels: Tensor
-    """(N, A) float32 in natural units, NaN where unknown."""
-    schema: AttributeSchema
-    splits: list[str] | None = None
-    """"train", "val" or "test"; None leaves it to a hash of the id."""
-
-    def __post_init__(self) -> None:
-        check_labels(self.labels, self.schema, self.ids)
-        n = len(self.ids)
-        if self.splits is not None and (len(self.splits) != n or not set(self.splits) <= set(SPLITS)):
-            raise UserError(f"splits must name one of {', '.join(SPLITS)} for each of the {n} ids")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class AnnotatedImages(Annotated):
-    """Images and what is known about them."""
-
-    paths: Sequence[ImageRef]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.paths) != len(self.ids):
-            raise UserError(f"{len(self.paths)} image paths for {len(self.ids)} ids; give one id per image")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class AnnotatedLatents(Annotated):
-    """Latents and what is known about their images."""
-
-    latents: Tensor
-    """(N, *shape) float32."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.latents) != len(self.ids):
-            raise UserError(f"{len(self.latents)} latents for {len(self.ids)} ids; give one id per latent")
-
-
-class DataSource:
-    """What a configuration names by class to be made into a latent store."""
-
-    def __init__(self, **config: Any) -> None:
-        self.config: dict[str, Any] = plain(config)
-        """What the data set was made with, in plain JSON values."""
-
-
-class ImageData(DataSource, ABC):
-    """A data set of labelled images."""
-
-    @abstractmethod
-    def read(self, image_size: int | None = None) -> AnnotatedImages:
-        """Find its images and read their labels.
-
-        Args:
-            image_size: which images to take from an LMDB that holds several sizes of each.
-        """
-
-
-class LatentData(DataSource, ABC):
-    """A data set of labelled latents of a known generator."""
-
-    @abstractmethod
-    def read(self, latent_shape: tuple[int, ...]) -> AnnotatedLatents:
-        """Read its latents, as a generator with latents of this shape takes them, and their labels."""
-
-
 def _rgb(image: Image.Image, ref: ImageRef) -> Image.Image:
     if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA"):
         raise UserError(f"{ref} has mode {image.mode}; save it as 8-bit RGB")
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise UserError(f"{ref} has mode {image.mode} with transparent pixels; put it on a background and save it")
     return image.convert("RGB")
-
-
-def _data_file(folder: Path) -> Path:
-    return folder / "data.mdb" if folder.is_dir() else folder
-
-
-@cache
-def _environment(file: Path) -> Any:
-    import lmdb
-
-    environment = lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=False)
-    whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if file.stat().st_size < whole:  # reading what is mapped but not there would kill the process
-        raise UserError(f"{file} is cut short, at {file.stat().st_size} of {whole} bytes; fetch it again")
-    return environment
-
-
-if hasattr(os, "register_at_fork"):  # a child may not use what its parent opened, and cannot open it again
-    os.register_at_fork(before=_environment.cache_clear)
-
-
-@contextmanager
-def _transaction(folder: Path) -> Iterator[Any]:
-    try:
-        import lmdb
-    except ImportError:
-        raise UserError(f"{folder} is an LMDB; to read it, pip install 'lcg-lightning[lmdb]'") from None
-    try:
-        with _environment(_data_file(folder)).begin(buffers=True) as transaction:
-            yield transaction
-    except lmdb.Error as error:
-        raise UserError(f"{folder} cannot be read as an LMDB ({error}); fetch it again") from None
-
-
-@contextmanager
-def _record(ref: LMDBImage) -> Iterator[memoryview]:
-    with _transaction(ref.folder) as transaction:
-        data = transaction.get(ref.key.encode())
-        if data is None:
-            raise UserError(f"{ref} is not there; fetch the LMDB again")
-        yield data
-
-
-def _find_records(folder: Path, size: int | None) -> dict[str, ImageRef]:
-    with _transaction(folder) as transaction:
-        length = bytes(transaction.get(b"length") or b"")
-        keys = [bytes(key) for key in transaction.cursor().iternext(values=False)]
-    if not length.isdigit():
-        raise UserError(f"{folder} has no record `length` that counts its images; fetch it again")
-    sizes: dict[int, dict[int, str]] = defaultdict(dict)
-    for key in keys:
-        if name := re.fullmatch(rb"([0-9]+)-([0-9]+)", key):
-            sizes[int(name[1])][int(name[2])] = key.decode()
-    if not sizes:
-        raise UserError(f"{folder} holds no images (records such as 256-00000); give another LMDB")
-    if len(sizes) == 1:
-        (size,) = sizes
-    if size not in sizes:
-        raise UserError(f"{folder} holds images of size {', '.join(map(str, sorted(sizes)))}, not {size}; name one")
-    images, count = sizes[size], int(length)
-    gap = next((i for i in range(count) if i not in images), None)
-    if gap is not None:
-        raise UserError(f"{folder} has length {count} but no record {size}-{gap:05d}; fetch it again")
-    if len(images) > count:
-        raise UserError(f"{folder} has length {count} but {len(images)} images of size {size}; fetch it again")
-    return {str(i): LMDBImage(folder, images[i]) for i in range(count)}

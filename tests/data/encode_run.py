@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.data.annotated import AnnotatedImages
 from lcg_lightning.data.encode import encode
-from lcg_lightning.data.images import AnnotatedImages, find_images
+from lcg_lightning.data.images import find_images
 from lcg_lightning.generators.base import Generator
 
 SIZE = 8

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.data.annotated import AnnotatedLatents
 from lcg_lightning.data.encode import encode, sample_and_label
 from lcg_lightning.data.encode import store as store_rows
-from lcg_lightning.data.images import AnnotatedLatents
 from lcg_lightning.data.rows import SPLITS
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError

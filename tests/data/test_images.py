@@ -1,5 +1,9 @@
 import multiprocessing
 import os
+import struct
+import subprocess
+import sys
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -10,8 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.data.annotated import AnnotatedImages
 from lcg_lightning.data.images import (
-    AnnotatedImages,
     ImageFiles,
     LMDBImage,
     find_images,
@@ -193,6 +197,50 @@ def test_modes_that_would_lose_something_are_refused(tmp_path, suffix, image, op
     with pytest.raises(UserError, match=message) as error:
         ImageFiles([path], 2)[0]
     assert str(error.value).startswith(str(path))
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, target in (("device", "/dev/zero"), ("loop", "loop.png"), ("gone", "nowhere"), ("folder", ".")):
+        (tmp_path / f"{name}.png").symlink_to(target)
+    assert len(find_images(tmp_path)) == 5
+    for path in tmp_path.iterdir():
+        for action in (open_image, stamp):
+            with pytest.raises(
+                UserError,
+                match=rf"^{path} (is (no regular file|a folder)|cannot be read \([^\n]*); give an image file$",
+            ):
+                action(path)
+
+
+def test_a_format_that_runs_another_program_is_not_opened(tmp_path, monkeypatch):
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png", "eps")
+    with pytest.raises(
+        UserError, match=r"x\.png cannot be read as an image .not a JPEG, PNG, WEBP or BMP file.; replace it$"
+    ):
+        open_image(tmp_path / "x.png")
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000])  # of which Pillow warns, and which it refuses
+def test_a_picture_that_would_fill_the_memory_is_one_line(tmp_path, recwarn, side):
+    chunk = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", len(chunk)) + b"IHDR" + chunk + struct.pack(">I", zlib.crc32(b"IHDR" + chunk))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + b"\x00\x00\x00\x64IDAT")
+    with pytest.raises(
+        UserError, match=rf"bomb\.png cannot be read as an image \([^\n]*{side**2} pixels[^\n]*; replace it$"
+    ):
+        open_image(tmp_path / "bomb.png")
+    assert not recwarn.list
+
+
+def test_images_are_read_without_the_libraries_of_the_evaluation():
+    code = "import sys, lcg_lightning.data.images; print([m for m in ('torchmetrics', 'cleanfid') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_an_image_is_turned_as_its_exif_says(tmp_path):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.data.images import DataSource
+from lcg_lightning.data.annotated import DataSource
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.descriptions import plain_spec
 from lcg_lightning.judges.attribute import AttributeJudge

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.data.images import AnnotatedLatents, LatentData
+from lcg_lightning.data.annotated import AnnotatedLatents, LatentData
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.pickles import plain_names, read_array, read_pickle
 

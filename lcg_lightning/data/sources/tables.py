@@ -1,7 +1,6 @@
 """Image folders with a table of labels: a CSV file, a JSON file, or one JSON file for each image."""
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -11,9 +10,11 @@ from typing import Any
 import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.data.images import AnnotatedImages, ImageData, find_images, image_id, match_rows
-from lcg_lightning.data.sources.celebahq import read_splits, read_text, refuse_missing
+from lcg_lightning.data.annotated import AnnotatedImages, ImageData
+from lcg_lightning.data.images import find_images, image_id, match_rows
+from lcg_lightning.data.sources.annotations import read_splits, refuse_alike, refuse_missing
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import load_json, read_text
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _read_rows(table: Path, key: str | None) -> list[_Row]:
     if table.is_dir():
         if key:
             raise UserError(f"{table}: its files are named after their images; leave out key")
-        return [_row(path.stem, str(path), _read_json(path)) for path in sorted(table.rglob("*.json"))]
+        return [_row(path.stem, str(path), load_json(path)) for path in sorted(table.rglob("*.json"))]
     suffix = table.suffix.lower()
     if suffix == ".csv":
         return _csv_rows(table, key)
@@ -165,6 +166,7 @@ def _csv_rows(table: Path, key: str | None) -> list[_Row]:
     if not lines:
         raise UserError(f"{table} is empty; it needs a header line")
     (_, header), *rows = lines
+    refuse_alike(header, f"{table} line 1")
     if key and key not in header:
         raise UserError(f"{table} line 1: no column {key} (there are: {', '.join(header)})")
     at = header.index(key) if key else 0
@@ -175,7 +177,7 @@ def _csv_rows(table: Path, key: str | None) -> list[_Row]:
 
 
 def _json_rows(table: Path, key: str | None) -> list[_Row]:
-    data = _read_json(table)
+    data = load_json(table)
     if isinstance(data, dict):
         if key:
             raise UserError(f"{table} holds its records by name; leave out key")
@@ -189,17 +191,17 @@ def _json_rows(table: Path, key: str | None) -> list[_Row]:
     return [_row(str(record[key]), f"{table} record {record[key]}", record) for record in data]
 
 
-def _read_json(path: Path) -> Any:
-    text = read_text(path)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error}); correct the file") from None
-
-
 def _row(name: str, where: str, record: Any) -> _Row:
     if isinstance(record, list):
         record = record[0] if record else None
     if not isinstance(record, dict | None):
         raise UserError(f"{where}: expected a record of names and values, or a list of one; correct it")
+    _refuse_alike_within(record, where)
     return _Row(image_id(name), where, record or {})
+
+
+def _refuse_alike_within(cell: Any, where: str) -> None:
+    if isinstance(cell, Mapping):
+        refuse_alike(list(cell), where)
+        for inner in cell.values():
+            _refuse_alike_within(inner, where)

@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 
 from lcg_lightning.attributes import Attribute
-from lcg_lightning.data.images import AnnotatedImages, ImageFiles
-from lcg_lightning.data.sources.celebahq import CelebAHQ, read_splits, write_attributes, write_measures, write_splits
+from lcg_lightning.data.annotated import AnnotatedImages
+from lcg_lightning.data.images import ImageFiles
+from lcg_lightning.data.sources.annotations import read_splits, write_attributes, write_measures, write_splits
+from lcg_lightning.data.sources.celebahq import CelebAHQ
 from lcg_lightning.errors import UserError
 from tests.conftest import SHARED, needs
 from tests.data.test_images import faces, write_lmdb
@@ -143,11 +145,26 @@ A, P, S = "attributes.txt", "pose.txt", "splits.txt"
         ),
         (lambda w: (w / "images/7.png").touch(), read, "1 images of .* have no row in .*first: 7"),
         (lambda w: (w / "images/1.jpg").touch(), read, "1.jpg and 1.png share one name"),
-        (lambda w: (w / A).unlink(), read, "attributes.txt cannot be read as text"),
+        (lambda w: (w / A).unlink(), read, "attributes.txt cannot be read .No such"),
         (lambda w: (w / A).write_bytes(b"\xff\xd8\xff\xe0"), read, "attributes.txt cannot be read as text"),
         (replace(A, "3\n", "4\n"), read, "line 1 says 4 rows but there are 3"),
         (replace(A, "3\nS", "S"), read, "line 1: expected the number of rows"),
         (replace(A, "0.jpg", "2.png"), read, "2 has more than one row"),
+        (
+            replace(A, "Smiling Eyeglasses", "Smiling smiling"),
+            read,
+            "attributes.txt line 2: two columns are named Smiling and smiling",
+        ),
+        (
+            replace(P, "Pitch", "Yaw"),
+            lambda w: measures(w, measures=[YAW]),
+            "pose.txt line 2: two columns are named Yaw",
+        ),
+        (
+            None,
+            lambda w: read(w, measure_files=[w / P, w / P], measures=[YAW]),
+            "pose.txt, .*pose.txt: two columns are named Yaw and Yaw",
+        ),
         (replace(A, "1 1", "1 0"), read, "line 5: Eyeglasses is 0, not -1 or 1"),
         (replace(A, "1 1", "1 x"), read, "line 5: 'x' is not a number"),
         (replace(A, "1 1", "1"), read, "line 5: expected a file name and 2 values, found 2 words"),

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,12 @@ def test_a_json_file_for_each_image_and_an_lmdb(tmp_path):
         ImageTable(images, tmp_path / "json", columns, key="x").read()
 
 
+def pipe(path):
+    """A pipe that nobody writes to."""
+    os.mkfifo(path)
+    return path
+
+
 @pytest.mark.parametrize(
     ("action", "message"),
     [
@@ -120,7 +127,7 @@ def test_a_json_file_for_each_image_and_an_lmdb(tmp_path):
         (lambda i: read(i, ""), "table.csv is empty"),
         (lambda i: read(i, columns=[]), "no columns"),
         (lambda i: read(i, name="table.xlsx"), "neither a .csv or .json"),
-        (lambda i: read(i, "{", name="t.json"), "t.json is not JSON"),
+        (lambda i: read(i, "{", name="t.json"), "t.json cannot be read as JSON"),
         (lambda i: read(i, "3", name="t.json"), "holds neither records"),
         (lambda i: read(i, [{"smile": 1}], name="t.json"), "record 1: no image name; say in `key`"),
         (lambda i: read(i, [{"smile": 1}], name="t.json", key="id"), "record 1: no entry id"),
@@ -130,7 +137,20 @@ def test_a_json_file_for_each_image_and_an_lmdb(tmp_path):
             lambda i: read(i, {n: {"face": {"smile": 1}} for n in "abc"}, [SMILE], name="t.json"),
             r"no row has smile \(there are: face.smile\)",
         ),
-        (lambda i: ImageTable(i, Path("no.csv"), [SMILE]).read(), "no.csv cannot be read as text"),
+        (
+            lambda i: read(i, CSV.replace("gender", "smile")),
+            "table.csv line 1: two columns are named smile and smile; rename",
+        ),
+        (lambda i: read(i, CSV.replace("age", "Smile")), "table.csv line 1: two columns are named smile and Smile"),
+        (lambda i: read(i, '{"a": {"smile": 1, "smile": 2}}', [SMILE], "t.json"), "the key 'smile' is given twice"),
+        (lambda i: read(i, '{"a": {}, "b": {}, "a": {}}', [SMILE], "t.json"), "the key 'a' is given twice"),
+        (
+            lambda i: read(i, {n: {"face": {"smile": 1, "Smile": 0}} for n in "abc"}, [SMILE], "t.json"),
+            "t.json record a: two columns are named smile and Smile",
+        ),
+        (lambda i: ImageTable(i, pipe(i.parent / "t.csv"), [SMILE]).read(), "t.csv is no regular file"),
+        (lambda i: ImageTable(i, pipe(i.parent / "t.json"), [SMILE]).read(), "t.json is no regular file"),
+        (lambda i: ImageTable(i, Path("no.csv"), [SMILE]).read(), "no.csv cannot be read .No such"),
     ],
 )
 def test_bad_input_is_one_clear_line(images, action, message):
