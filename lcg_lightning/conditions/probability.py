@@ -102,7 +102,7 @@ def _state(stated: dict[str, float | Tensor], name: str, value: float | Tensor) 
 
 def _target(attribute: Attribute, value: float | Tensor, out: Tensor) -> Tensor:
     """Log-probability (B,) or log density of a target under its head's outputs (B, width); 0 where NaN."""
-    target = torch.as_tensor(value, dtype=out.dtype, device=out.device).expand(len(out))  # (B,)
+    target = value.to(out).expand(len(out)) if isinstance(value, Tensor) else torch.full_like(out[:, 0], value)  # (B,)
     free = target.isnan()
     target = target.nan_to_num()
     if attribute.kind == "binary":

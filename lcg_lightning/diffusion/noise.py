@@ -1,4 +1,4 @@
-"""Noise that belongs to the sample, whatever the batch, the rank or the number of processes."""
+"""Noise that belongs to the sample, independent of the batch, the rank and the number of processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from lcg_lightning.errors import UserError
 
 
 def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that whole numbers, 0 or more, set alone; other numbers give an independent stream."""
+    """A generator seeded by whole numbers of 0 or more; other numbers give an independent stream."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0]) >> 1)
 
@@ -19,8 +19,8 @@ def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generat
 def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, ...], draw: int = 0) -> Tensor:
     """Standard normal noise, one independent stream for each (seed, index, draw).
 
-    Streams come from Philox, a counter-based generator (Salmon et al., SC 2011): seed and index make its key
-    and the draw a word of its counter, so streams cannot overlap.
+    Streams come from Philox, a counter-based generator (Salmon et al., SC 2011). Seed and index make up its key and the
+    draw is a word of its counter, so streams cannot overlap.
 
     Args:
         seed: the run's seed, 0 or more.
@@ -46,7 +46,7 @@ def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, .
 
 @dataclass(frozen=True, eq=False)
 class SampleNoise:
-    """The noise of a batch of samples, drawn when asked for: called with a draw number, it gives (B, dim)."""
+    """The noise of a batch of samples, drawn when it is called with a draw number."""
 
     seed: int
     index: Tensor
