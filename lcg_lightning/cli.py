@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -82,7 +83,8 @@ def main(args: Sequence[str] | None = None) -> int:
         line = None if os.environ.get("LCG_TRACEBACK") else explain(error, name)
         if line is None:
             raise
-        print(f"lcg: error: {line}", file=sys.stderr)
+        if not _told_by_the_first():
+            print(f"lcg: error: {line}", file=sys.stderr)
         return 2
     return 0
 
@@ -131,6 +133,22 @@ def _unknown(args: list[str]) -> str:
     return f"no command {tried!r}; " + (f"did you mean {near[0]}?" if near else "lcg --help lists them")
 
 
+def _told_by_the_first(patience: float = 10.0) -> bool:
+    """Whether the first of several processes ends as well, and so has told the user what this one would.
+
+    A process that Lightning started is a child of the first one, and waits that many seconds for its parent's end.
+    """
+    parent, until = os.getppid(), time.monotonic() + patience
+    while _in_child() and os.getppid() == parent and time.monotonic() < until:
+        time.sleep(0.1)
+    return os.getppid() != parent
+
+
+def _in_child() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
 def _interrupted() -> int:
-    print("lcg: interrupted", file=sys.stderr)
+    if not _in_child():
+        print("lcg: interrupted", file=sys.stderr)
     return 130

@@ -23,6 +23,8 @@ def explain(error: BaseException, command: str) -> str | None:
     complaint = isinstance(error, _COMPLAINTS) and _raised_in(error, _CHECKERS)
     if "MisconfigurationException" in kinds or complaint:
         return f"{_short(str(error))} (LCG_TRACEBACK=1 shows where)"
+    if "Connection closed by peer" in str(error):
+        return "another process of this run has ended; see what it says (LCG_TRACEBACK=1 shows where this one was)"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror} (LCG_TRACEBACK=1 shows where)"
     return None
