@@ -61,8 +61,8 @@ class Evaluation(LightningModule):
         seed: of the samples' noise.
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
             of one.
-        judge: attribute network: zoo name, YAML file, or its content (configs/judges). By default the zoo's for a
-            generator of the zoo, and none for any other: then no accuracy is measured.
+        judge: attribute network: zoo name, YAML file, or its content (configs/judges, or class_path and init_args). By
+            default the zoo's for a generator of the zoo, and none for any other: then no accuracy is measured.
         identity: identity network, likewise; without one no identity is measured.
         truncation_psi: answers and sources are drawn to the store's mean before decoding, mean + psi (w - mean); the
             data that the Fréchet distance compares with is not.

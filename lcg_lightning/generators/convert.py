@@ -1,8 +1,10 @@
 """Other people's generator files to safetensors."""
 
+from os.path import lexists
 from pathlib import Path
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import ensure_writable
 from lcg_lightning.formats import tensors
 from lcg_lightning.formats.descriptions import Spec
 from lcg_lightning.formats.diffae_checkpoint import load_autoencoder
@@ -17,15 +19,16 @@ def convert(source: Spec, out: Path) -> Path:
     The fingerprint stays the same, so stores and records stay valid.
 
     Raises:
-        UserError: the file is of another kind, or ``out`` exists.
+        UserError: the file is of another kind, or ``out`` exists or cannot be written.
     """
     path, options = find(source)
     if options:
         raise UserError(f"{path}: a file keeps no options ({', '.join(options)}); give the file itself")
-    if out.exists():
+    if lexists(out):
         raise UserError(f"{out} exists; remove it or give another name")
     if out.suffix != ".safetensors":
         raise UserError(f"{out}: give a name that ends in .safetensors")
+    ensure_writable(out.parent)
     kind = kind_of(path)
     if kind == "StyleGAN2 pickle":
         network, arguments = load_pickle(path)

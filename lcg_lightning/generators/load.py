@@ -1,5 +1,6 @@
 """Generators by name: one entry to the zoo, to files and to classes of the user's own."""
 
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def load_generator(source: Spec | Generator = "synthfaces", **options: Any) -> G
 
 def in_zoo(source: Any) -> bool:
     """Whether this is the name of a generator of the zoo."""
-    return isinstance(source, str) and not Path(source).is_file() and _zoo_file(source).is_file()
+    return isinstance(source, str) and not isfile(source) and isfile(_zoo_file(source))
 
 
 def find(source: Spec) -> tuple[Path, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Judges by name: those of the zoo, users' files behind their preprocessing, and users' classes."""
 
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def refuse_size(network: AttributeJudge | IdentityNetwork, size: int) -> None:
 
 
 def _zoo(name: str, kind: str) -> tuple[ConvNet, dict[str, Any], int]:
-    if Path(name).is_file():
+    if isfile(name):
         raise UserError(f"{name} is no YAML file; give one that names it under path (see configs/judges)")
     state, config = read(f"{name}-{kind}")
     network = ConvNet(**config["network"])

@@ -8,7 +8,7 @@ import torch
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.checkpoints import load_weights, peek, read_checkpoint
-from lcg_lightning.formats.diffae_checkpoint import LatentNet, is_diffae, load_latent_net
+from lcg_lightning.formats.diffae_checkpoint import is_diffae, load_latent_net
 from lcg_lightning.models.base import NoisedLatentModule
 from lcg_lightning.models.classifier import LatentClassifier
 from lcg_lightning.models.prior import LatentPrior
@@ -21,10 +21,7 @@ def load_prior(path: Path, store: LatentStore) -> LatentPrior:
         UserError: the file is no prior checkpoint, one for latents of another size, or standardized
             otherwise than the store's.
     """
-    if is_diffae(peek(path)):
-        prior = prior_of_diffae(load_latent_net(path), path).eval().requires_grad_(False)
-    else:
-        prior = _load(LatentPrior, path)
+    prior = prior_of_diffae(path) if is_diffae(peek(path)) else _load(LatentPrior, path)
     _check_latents(path, prior, store)
     return prior
 
@@ -46,8 +43,6 @@ def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
 
 
 def _load(kind: Any, path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; give the file that `lcg fit` wrote")
     read_checkpoint(path)
     try:
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
@@ -73,16 +68,15 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.allclose(a.flatten(), b.flatten(), rtol=1e-4, atol=1e-6)
 
 
-def prior_of_diffae(found: LatentNet, path: Path) -> LatentPrior:
-    """The latent prior of a DiffAE checkpoint, as one of ours.
+def prior_of_diffae(path: Path) -> LatentPrior:
+    """The latent prior of a DiffAE checkpoint, as one of ours, frozen.
 
-    Args:
-        found: what the checkpoint holds.
-        path: of the checkpoint, for messages.
+    Raises:
+        UserError: see :func:`lcg_lightning.formats.diffae_checkpoint.load_latent_net`.
     """
+    found = load_latent_net(path)
     prior = LatentPrior(**found.arguments, output="eps", schedule=found.schedule, num_steps=found.num_steps)  # type: ignore[arg-type]
     for network in (prior.net, prior.ema):
         load_weights(network, {key: value.clone() for key, value in found.state.items()}, path)
-    prior.ema.requires_grad_(False)
     prior.statistics = found.mean, found.std
-    return prior
+    return prior.eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 Weights are in ``zoo/weights``, one safetensors file and one card each; ``make zoo`` trains them again.
 """
 
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def read(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         UserError: the zoo has no network of that name.
     """
     path = WEIGHTS / f"{name}.safetensors"
-    if not path.exists():
+    if not isfile(path):
         known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors")))
         raise UserError(f"the zoo has no network {name!r} (it has: {known})")
     return tensors.read(path)

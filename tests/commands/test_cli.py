@@ -172,7 +172,7 @@ def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):
     swapped = sampling[3].replace("classifier", "prior", 1)
     message = fails(capsys, "sample", "Hat", *sampling[:2], swapped, sampling[3])
     assert "not a LatentPrior checkpoint" in message
-    assert "no such checkpoint" in fails(
+    assert "give a checkpoint file" in fails(
         capsys, "sample", "Hat", *sampling[:2], "--method.prior=nowhere.ckpt", sampling[3]
     )
 

@@ -61,7 +61,7 @@ def test_autoencoder_reproduces_its_references(reference):
 @official
 def test_latent_prior_reproduces_its_references(reference):
     path = ACCEPTANCE / "autoenc_latent.ckpt"
-    prior = prior_of_diffae(load_latent_net(path), path).eval().requires_grad_(False)
+    prior = prior_of_diffae(path)
     noise, t = reference["latent_noise"], reference["latent_t"]
     assert close(prior(noise, t), reference["latent_eps"])
     z_t = prior.noised(reference["latent_x0"], t, reference["latent_train_noise"])
@@ -179,5 +179,5 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
 def test_wrong_latent_prior_is_one_line(tmp_path, change, message):
     path = diffae_checkpoint(tmp_path / "x.ckpt", "latent", change=change)
     with pytest.raises(UserError, match=message) as error:
-        prior_of_diffae(load_latent_net(path), path)
+        prior_of_diffae(path)
     assert "\n" not in str(error.value)

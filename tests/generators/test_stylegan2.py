@@ -263,3 +263,12 @@ def test_values_of_a_wrong_type_are_one_line(tmp_path):
         with pytest.raises(UserError) as error:
             load_generator(wrong)
         assert "\n" not in str(error.value), wrong
+
+
+def test_conversion_says_at_once_where_it_cannot_write(tmp_path, monkeypatch):
+    stylegan2_pickle(source := tmp_path / "network.pkl")
+    (tmp_path / "dangling.safetensors").symlink_to(tmp_path / "nowhere" / "x")
+    monkeypatch.setattr("lcg_lightning.generators.convert.load_pickle", lambda path: pytest.fail("read in vain"))
+    for out in (source / "x.safetensors", tmp_path / "dangling.safetensors"):
+        with pytest.raises(UserError, match=rf"^{out.parent}[^\n]*$"):
+            convert(source, out)
