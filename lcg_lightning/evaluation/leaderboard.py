@@ -3,8 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,81 +14,160 @@ from rich.table import Table
 from rich.text import Text
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation import figures, records
+from lcg_lightning.evaluation import plots, records
+from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.records import Record
 from lcg_lightning.files import atomic, load_json
 
 Row = dict[str, Any]
 """One record's line: JSON values only; see :func:`build`."""
+Key = tuple[str, tuple[tuple[str, str], ...]]
+"""Name and basis of a column: only figures that agree in both are shown in one."""
 
-_MEASURED = ("acc_joint", "acc", "fid", "id", "drift")
 _MISSING = "—"
 _NOTE = (
     "Brackets are 95 % intervals: the bootstrap over samples, for FID the delete-one-group jackknife. "
-    "FID is lower-is-better and comparable only within a column and at equal n; NFE counts the prior's "
-    "function evaluations per sample; s is the seconds that generating all n samples took."
+    "Figures that rest on another judge, reference, store, generator or number of samples stand in columns of their "
+    "own. FID is lower-is-better; NFE counts the prior's function evaluations per sample; s is the seconds that "
+    "generating all n samples took."
 )
 
 
 def build(folder: Path) -> list[Row]:
-    """Reads every record (``**/*.json``) below a folder.
+    """Reads every record (``**/*.json``) below a folder; hidden files and folders are passed over.
 
-    JSON files that do not call themselves records are passed over with a log message.
+    JSON files that do not call themselves records are passed over with a log message, and files that are not JSON,
+    such as half-written ones, with a warning.
 
     Returns:
-        Rows by task, then falling joint accuracy. Each has task, method, scale, sampler, n, seed, nfe,
-        seconds, features, features_fingerprint, generator, judge,
-        identity_network, record (path below the folder), the values acc_joint, acc,
-        fid, id and drift (None if not measured), and ``intervals``: [low, high] of each that was measured.
+        Rows by task, best first in the task's first column. Each has task, task_config, method, scale, sampler, n,
+        seed, nfe, seconds, generator, store and asked (8 digits of their fingerprints), judge, identity_network,
+        features and reference (None if no figure rests on it), record (path below the folder), ``columns``, each
+        column's value by its name (None if not measured), and ``intervals``: [low, high] of each that was measured.
 
     Raises:
-        UserError: the folder is missing or holds no record, or a record cannot be read.
+        UserError: the folder is missing or holds no record, or a record is not one of this version or holds what
+            cannot be.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the one that evaluations wrote their records to")
-    rows = []
+    log = logging.getLogger(__name__)
+    found: list[tuple[Record, Path]] = []
     for path in sorted(folder.glob("**/*.json")):
-        if path.name.startswith("."):
+        where = path.relative_to(folder)
+        if any(part.startswith(".") for part in where.parts):
             continue
-        if records.is_record(load_json(path)):
-            rows.append(_row(records.read(path), path.relative_to(folder)))
+        try:
+            data = load_json(path)
+        except UserError as error:
+            log.warning("passed over: %s", error)
+            continue
+        if records.is_record(data):
+            found.append((records.read(path), where))
         elif path != folder / "leaderboard.json":
-            logging.getLogger(__name__).info("%s is not an evaluation record, passed over", path)
-    if not rows:
+            log.info("%s is not an evaluation record, passed over", path)
+    if not found:
         raise UserError(f"no evaluation record (*.json) below {folder}; run `lcg test` first")
-    return sorted(rows, key=_rank)
+    names = _in_order([column.name for column in record.columns] for record, _ in found)
+    rows = [_row(record, path, names) for record, path in found]
+    return [row for table in _tables(rows) for row in _ranked(table)]
 
 
-def _row(record: Record, path: Path) -> Row:
-    measured = {name: record.metrics[name] for name in _MEASURED if name in record.metrics}
-    scale = record.config.get("scale")
-    return {
+def _row(record: Record, path: Path, names: Sequence[str]) -> Row:
+    basis = {key: value for column in record.columns for key, value in column.basis.items()}
+    measured = {name: record.metrics[name] for name in names if name in record.metrics}
+    values: Row = {name: measured[name].value if name in measured else None for name in names}
+    fixed = {
         "task": record.task,
+        "task_config": record.config.get("task", {}),
         "method": record.method,
-        "scale": scale if isinstance(scale, int | float) else None,
+        "scale": record.scale,
         "sampler": record.sampler,
         "n": record.n,
         "seed": record.seed,
         "nfe": record.nfe,
         "seconds": record.seconds,
-        "features": record.features,
-        "features_fingerprint": record.features_fingerprint,
-        "generator": record.generator_fingerprint[:8],
-        "judge": record.judge,
-        "identity_network": record.identity,
+        **{key: record.fingerprints[key][:8] for key in ("generator", "store", "asked")},
+        "judge": basis.get("judge"),
+        "identity_network": basis.get("identity"),
+        "features": basis.get("features"),
+        "reference": basis.get("reference"),
         "record": path.as_posix(),
-        **{name: _finite(measured[name].value) if name in measured else None for name in _MEASURED},
+        "columns": records.columns_json(record),
         "intervals": {name: [_finite(e.low), _finite(e.high)] for name, e in measured.items()},
     }
+    if clash := sorted(values.keys() & fixed.keys()):
+        raise UserError(f"{path}: a metric's column is called {clash[0]!r}, which a row has already; rename it")
+    return values | fixed
 
 
 def _finite(x: float) -> float | None:
     return None if x != x else x
 
 
-def _rank(row: Row) -> tuple[Any, ...]:
-    joint = row["acc_joint"]
-    return row["task"], joint is None, -(joint or 0.0), row["method"], row["record"]
+def _in_order(lists: Iterable[Sequence[str]]) -> list[str]:
+    """All names of some lists, each once, every list's order kept where they agree."""
+    merged: list[str] = []
+    for names in lists:
+        at = 0
+        for name in names:
+            if name not in merged:
+                merged.insert(at, name)
+            at = merged.index(name) + 1
+    return merged
+
+
+def _tables(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that answer the same questions, by name of the task."""
+
+    def question(row: Row) -> tuple[str, str]:
+        return row["task"], json.dumps(row["task_config"], sort_keys=True)
+
+    return [list(group) for _, group in groupby(sorted(rows, key=question), key=question)]
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    """One table's rows, best first in its first column; rows whose figures are in another column come after."""
+    columns = list(_columns(rows))
+
+    def rank(row: Row) -> tuple[Any, ...]:
+        mine = [(columns.index(key), column) for key, column in _keys(row).items() if row[column.name] is not None]
+        if not mine:
+            return len(columns), 0.0, row["method"], row["record"]
+        place, column = min(mine, key=lambda found: found[0])
+        return place, -row[column.name] if column.higher_is_better else row[column.name], row["method"], row["record"]
+
+    return sorted(rows, key=rank)
+
+
+def _keys(row: Row) -> dict[Key, Column]:
+    """A row's columns by what tells whether others' figures may stand in them."""
+    common = {"n": str(row["n"]), "generator": row["generator"], "store": row["store"], "asked": row["asked"]}
+    columns = [records.column_of_json(each) for each in row["columns"]]
+    return {(c.name, tuple(sorted((c.basis | common).items()))): c for c in columns}
+
+
+def _columns(rows: Sequence[Row]) -> dict[Key, tuple[Column, str]]:
+    """The columns that any row fills, with their headings; a heading says what its basis has of its own."""
+    filled = [{k: c for k, c in _keys(row).items() if row[c.name] is not None} for row in rows]
+    found = {key: column for columns in filled for key, column in columns.items()}
+    order = _in_order([column.name for column in columns.values()] for columns in filled)
+    headings = {}
+    for key in sorted(found, key=lambda key: (order.index(key[0]), found[key].heading, key[1])):
+        siblings = [dict(other[1]) for other in found if found[other].heading == found[key].heading]
+        apart = [
+            f"{what} {_short(value)}"
+            for what, value in key[1]
+            if any(other.get(what, value) != value for other in siblings)
+        ]
+        heading = found[key].heading + (f" [{', '.join(apart)}]" if apart else "")
+        headings[key] = (found[key], heading)
+    return headings
+
+
+def _short(value: str) -> str:
+    """A name with at most 8 digits of its fingerprint."""
+    return re.sub(r"@([0-9a-f]{8})[0-9a-f]+", r"@\1", value)
 
 
 def write_leaderboard(folder: Path) -> list[Row]:
@@ -103,13 +181,12 @@ def write_leaderboard(folder: Path) -> list[Row]:
     """
     rows = build(folder)
     parts = ["# Leaderboard", _NOTE]
-    for task, group in groupby(rows, key=lambda row: row["task"]):
-        members = list(group)
+    for title, members in _titled(rows):
         shared, headings, lines = _table(members)
-        parts += [f"## {task}", *([f"All rows: {shared}."] if shared else []), _markdown(headings, lines)]
-        figure = f"accuracy_identity_{re.sub(r'[^A-Za-z0-9._-]+', '-', task)}.png"
-        if figures.accuracy_identity(members, folder / figure, title=task):
-            parts.append(f"![Joint accuracy against identity, {task}]({figure})")
+        parts += [f"## {title}", *([f"All rows: {shared}."] if shared else []), _markdown(headings, lines)]
+        figure = f"accuracy_identity_{re.sub(r'[^A-Za-z0-9._-]+', '-', title)[:100]}.png"
+        if plots.accuracy_identity(members, folder / figure, title=title):
+            parts.append(f"![Joint accuracy against identity, {title}]({figure})")
     for name, text in {
         "leaderboard.md": "\n\n".join(parts),
         "leaderboard.json": json.dumps(rows, indent=2, allow_nan=False, ensure_ascii=False),
@@ -122,10 +199,10 @@ def write_leaderboard(folder: Path) -> list[Row]:
 def print_leaderboard(rows: Sequence[Row], console: Console | None = None) -> None:
     """Prints a table per task; a terminal below 120 columns shows no intervals."""
     console = console or Console()
-    for task, group in groupby(rows, key=lambda row: row["task"]):
-        shared, headings, lines = _table(list(group), intervals=console.width >= 120)
+    for title, members in _titled(rows):
+        shared, headings, lines = _table(members, intervals=console.width >= 120)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), title_justify="left")
-        table.title = Text.assemble(task, "   ", (shared, "dim"))
+        table.title = Text.assemble(title, "   ", (shared, "dim"))
         for i, heading in enumerate(headings):
             words = heading.replace(" ", "\n")
             table.add_column(words, justify="right" if i else "left", no_wrap=i == 0, overflow="fold")
@@ -134,61 +211,45 @@ def print_leaderboard(rows: Sequence[Row], console: Console | None = None) -> No
         console.print(table)
 
 
+def _titled(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Tables with their titles: the task's name, with its arguments where several tasks have that name."""
+    tables = [(table[0]["task"], table[0]["task_config"], _ranked(table)) for table in _tables(rows)]
+    names = [name for name, _, _ in tables]
+
+    def title(name: str, config: dict[str, Any]) -> str:
+        arguments = json.dumps(config.get("init_args", config), ensure_ascii=False)
+        return name if names.count(name) == 1 else f"{name} {arguments}"
+
+    return [(title(name, config), table) for name, config, table in tables]
+
+
 def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str], list[list[str]]]:
     """What all rows of a task share, in words, then headings and cells of the columns that any row fills."""
-    settings: dict[str, Callable[[Row], str]] = {
-        "sampler": lambda row: str(row["sampler"]),
-        "n": lambda row: str(row["n"]),
-        "seed": lambda row: str(row["seed"]),
-        "generator": lambda row: str(row["generator"]),
-        "judge": lambda row: row["judge"] or _MISSING,
-        "identity network": lambda row: row["identity_network"] or _MISSING,
-    }
-    shared = {name: of(rows[0]) for name, of in settings.items() if len({of(row) for row in rows}) == 1}
-    measured = partial(_measured, intervals=intervals)
-
-    def fid(extractor: tuple[str, str], row: Row) -> str:
-        return measured(row, "fid", 2) if _extractor(row) == extractor else _MISSING
-
+    keys = ("sampler", "n", "seed", "generator", "store", "judge", "identity_network", "reference")
+    values = {key: {_short(str(row[key])) for row in rows if row[key] is not None} for key in keys}
+    shared = {key: min(found) for key, found in values.items() if len(found) == 1}
     columns: dict[str, Callable[[Row], str]] = {
         "Method": lambda row: str(row["method"]),
         "Scale": lambda row: _MISSING if row["scale"] is None else f"{row['scale']:g}",
-        **{name: of for name, of in settings.items() if name not in shared},
+        **{key: lambda row, key=key: str(row[key]) for key in keys[:3] if key not in shared},  # type: ignore[misc]
         "NFE": lambda row: f"{row['nfe']:g}",
         "s": lambda row: f"{row['seconds']:.1f}",
-        "Joint accuracy": lambda row: measured(row, "acc_joint", 3),
-        "Accuracy": lambda row: measured(row, "acc", 3),
-        **{heading: partial(fid, extractor) for heading, extractor in _fid_columns(rows).items()},
-        "Identity": lambda row: measured(row, "id", 3),
-        "Drift": lambda row: measured(row, "drift", 3),
     }
     cells = {heading: [of(row) for row in rows] for heading, of in columns.items()}
+    for key, (column, heading) in _columns(rows).items():
+        cells[heading] = [_measured(row, column, intervals) if key in _keys(row) else _MISSING for row in rows]
     filled = {heading: column for heading, column in cells.items() if set(column) != {_MISSING}}
-    words = ", ".join(f"{name} {value}" for name, value in shared.items() if value != _MISSING)
+    words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shared.items())
     return words, list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
 
 
-def _extractor(row: Row) -> tuple[str, str]:
-    return row["features"] or "features unknown", row["features_fingerprint"] or ""
-
-
-def _fid_columns(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
-    """Heading per feature extractor: its name, with its fingerprint where one name stands for several."""
-    extractors = sorted({_extractor(row) for row in rows if row["fid"] is not None})
-    names = [name for name, _ in extractors]
-    return {
-        f"FID ({name} @{mark[:8]})" if names.count(name) > 1 else f"FID ({name})": (name, mark)
-        for name, mark in extractors
-    }
-
-
-def _measured(row: Row, name: str, digits: int, intervals: bool) -> str:
+def _measured(row: Row, column: Column, intervals: bool) -> str:
     """A value, and its interval where it has one: ``0.912 [0.901, 0.923]``."""
-    if row[name] is None:
+    if row[column.name] is None:
         return _MISSING
-    low, high = row["intervals"][name]
-    bounds = "" if low is None or high is None or not intervals else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{row[name]:.{digits}f}{bounds}"
+    low, high = row["intervals"][column.name]
+    known = intervals and low is not None and high is not None
+    return column.shown(row[column.name], low, high) if known else column.shown(row[column.name])
 
 
 def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

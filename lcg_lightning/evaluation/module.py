@@ -1,43 +1,37 @@
 """The evaluation module: one method on one task, judged by images, as ``lcg test`` runs it."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning import LightningModule
+from lightning.pytorch.callbacks import Callback, LambdaCallback
 from torch import Tensor, nn
 
-from lcg_lightning.conditions import conjunction
-from lcg_lightning.conditions import merge as merged
+from lcg_lightning.conditions import conjunction, merge, targets
 from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
-from lcg_lightning.data.images import ImageFiles, ImageRef, find_images
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation import figures
-from lcg_lightning.evaluation.logs import log_picture, log_table
-from lcg_lightning.evaluation.metrics import (
-    AttributeAccuracy,
-    Estimate,
-    FrechetDistance,
-    IdentityCosine,
-    UntouchedDrift,
-)
-from lcg_lightning.evaluation.metrics.features import FeatureExtractor, load_inception
-from lcg_lightning.evaluation.records import Record, collect_versions, git_commit, write
-from lcg_lightning.evaluation.tasks import Task, caption, merge
-from lcg_lightning.files import refuse_occupied
+from lcg_lightning.evaluation.estimates import Estimate
+from lcg_lightning.evaluation.gallery import Gallery, draw
+from lcg_lightning.evaluation.judged import Judged, Judges, Pictures, load_features, load_networks
+from lcg_lightning.evaluation.logs import log_figures, log_identity
+from lcg_lightning.evaluation.metrics import METRICS
+from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
+from lcg_lightning.evaluation.output import Claim
+from lcg_lightning.evaluation.provenance import collect_versions, git_commit
+from lcg_lightning.evaluation.records import Record, write
+from lcg_lightning.evaluation.reference import Reference, files_of, read_files
+from lcg_lightning.evaluation.tasks import Task, caption
+from lcg_lightning.files import plain
 from lcg_lightning.formats.descriptions import plain_spec
+from lcg_lightning.formats.fingerprint import digest
 from lcg_lightning.generators.load import in_zoo, load_generator
-from lcg_lightning.judges.attribute import AttributeJudge
-from lcg_lightning.judges.identity import IdentityNetwork
-from lcg_lightning.judges.load import load_attribute_judge, load_identity_network, refuse_size
 from lcg_lightning.methods.base import Edit, Method
-
-SHOWN = 16
-"""Samples in the picture beside a record; half of it for strips of edits."""
 
 
 class Evaluation(LightningModule):
@@ -46,12 +40,10 @@ class Evaluation(LightningModule):
     Sample i asks for what the task makes of row i of the test split (modulo its length) and starts from noise that
     belongs to i, so figures do not depend on the batch size or the number of processes.
 
-    Accuracy is the attribute judge's on the decoded images. Identity is the cosine between identity embeddings of
-    the decoded source and of the decoded edit. The Fréchet distance, for tasks whose targets follow the data,
-    compares with the test split: its image files where ``images`` is given, else its decoded latents.
-
-    A generator that takes noise beside a latent, such as x_T, gets noise that belongs to the sample. Where a source's
-    image file is given and the generator can invert it, source and edits share the noise that leads back to it.
+    What is measured is up to :data:`~lcg_lightning.evaluation.metrics.METRICS`, each where it applies, and to
+    ``metrics``. Images are decoded from a method's latents. A generator that takes noise beside a latent, such as
+    x_T, gets noise that belongs to the sample. Where a source's image file is given and the generator can invert it,
+    source and edits share the noise that leads back to it.
 
     Args:
         task: what is asked.
@@ -64,12 +56,16 @@ class Evaluation(LightningModule):
         judge: attribute network: zoo name, YAML file, or its content (configs/judges, or class_path and init_args). By
             default the zoo's for a generator of the zoo, and none for any other: then no accuracy is measured.
         identity: identity network, likewise; without one no identity is measured.
-        truncation_psi: answers and sources are drawn to the store's mean before decoding, mean + psi (w - mean); the
-            data that the Fréchet distance compares with is not.
-        images: folder or LMDB that holds the image files of the test split.
+        features: what FID compares, on tasks whose targets follow the data: features of the identity network
+            (``identity``), Inception's (``inception``, fetched at first use into torch.hub's folder, or the path of
+            ``inception-2015-12-05.pt``), or ``none`` for no FID.
+        reference: split whose rows FID compares with; never test, whose rows are what is asked.
+        images: folder or LMDB of image files. FID then compares with those of the reference instead of decoded
+            latents, and a generator that can invert finds the noise of edits from those of the test split.
         resize: scale square image files to the generator's size instead of refusing them.
-        features: what the Fréchet distance compares: features of the identity network, or Inception's.
-        inception: weights file for ``features: inception``; clean-fid's own place by default.
+        truncation_psi: answers and sources are drawn to the store's mean before decoding, mean + psi (w - mean); the
+            reference is not.
+        metrics: further metrics, each a class path with its arguments.
         label: name of the method in tables; the method's own by default.
     """
 
@@ -83,83 +79,150 @@ class Evaluation(LightningModule):
         generator: str | dict[str, Any] = "synthfaces",
         judge: str | dict[str, Any] | None = None,
         identity: str | dict[str, Any] | None = None,
-        truncation_psi: float = 1.0,
+        features: str = "identity",
+        reference: str = "val",
         images: Path | None = None,
         resize: bool = False,
-        features: Literal["identity", "inception"] = "identity",
-        inception: Path | None = None,
+        truncation_psi: float = 1.0,
+        metrics: list[ImageMetric] | None = None,
         label: str | None = None,
     ) -> None:
         super().__init__()
         if in_zoo(generator):
             judge, identity = judge or generator, identity or generator
-        if judge is None and not (task.matches_data or (task.edits and identity)):
+        if judge is None and not (task.matches_data or (task.edits and identity)) and not metrics:
             raise UserError(f"evaluation: without a judge nothing can be measured on the task {task.name}; name one")
-        if inception is not None and not (features == "inception" and task.matches_data):
-            raise UserError(f"evaluation: inception {inception} is not used; set features: inception, or leave it out")
         if n is not None and n < 2:
             raise UserError(f"evaluation: n is {n}; ask for two or more samples")
-        self.task, self.method, self.out, self.n, self.seed = task, method, Path(out), n, seed
-        self.truncation_psi, self.images_folder, self.resize = truncation_psi, images, resize
+        if not math.isfinite(truncation_psi):
+            raise UserError(f"evaluation: truncation_psi is {truncation_psi}; give a number, 1 for none")
+        self.arguments = plain(
+            {
+                "task": _described(task),
+                "method": _described(method),
+                "generator": plain_spec(generator),
+                "judge": plain_spec(judge),
+                "identity": plain_spec(identity),
+                "features": features,
+                "reference": reference,
+                "images": images,
+                "resize": resize,
+                "truncation_psi": truncation_psi,
+                "metrics": [_described(metric) for metric in metrics or []],
+            }
+        )
+        self.task, self.method, self.n, self.seed = task, method, n, seed
+        self.claim = Claim(Path(out))
+        self.images, self.resize, self.truncation_psi, self.split = images, resize, truncation_psi, reference
         self.label = label or method.name
-        self.generator_spec = plain_spec(generator)
         self.generator = load_generator(generator)
-        self.judge = None if judge is None else load_attribute_judge(judge)
-        self.identity = None if identity is None else load_identity_network(identity)
-        for network in (self.judge, self.identity):
-            if network is not None:
-                refuse_size(network, self.generator.image_size)
-        self.features: FeatureExtractor | None = None
-        if task.matches_data:
-            self.features = load_inception(inception) if features == "inception" else self.identity
-            if self.features is None:
-                raise UserError("evaluation: no identity network to take features from; set features: inception")
+        self.networks = load_networks(judge, identity, self.generator.image_size)
+        self.features = load_features(features, self.networks[1]) if task.matches_data else None
+        self.candidates = [*(kind() for kind in METRICS), *(metrics or [])]
 
     def setup(self, stage: str) -> None:
-        """Checks the pieces against each other and prepares the method."""
+        """Checks the pieces against each other, prepares the metrics, claims the folder, and prepares the method."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, LatentDataModule):
             raise UserError("evaluation: data must be a LatentDataModule; set data.class_path")
-        self.store = data.store
-        self.space = self.store.space(self.generator)
-        if self.judge is not None:
-            self.judge = self.judge.select(self.store.schema)
-        refuse_occupied(self.out)
-        self.rows = self.store.sizes.get("test", 0)
+        self.batch_size, store = data.batch_size, data.store
+        self.space, self.schema = store.space(self.generator), store.schema
+        self.rows = store.sizes.get("test", 0)
         self.total = self.rows if self.n is None else self.n
         if self.rows < self.trainer.world_size:
-            raise UserError(
-                f"{self.store.path}: {self.rows} test rows for {self.trainer.world_size} processes; use fewer"
-            )
-        self.paths: list[ImageRef] = []
-        if self.images_folder is not None:
-            found = find_images(self.images_folder, self.generator.image_size)
-            ids = self.store.split("test").ids
-            if missing := [i for i in ids if i not in found]:
-                raise UserError(
-                    f"{self.images_folder}: no image for {missing[0]} and {len(missing) - 1} more test rows"
-                )
-            self.paths = [found[i] for i in ids]
-        self.method.prepare(self.store, self.space)
+            raise UserError(f"{store.path}: {self.rows} test rows for {self.trainer.world_size} processes; use fewer")
+        asked = self.task.steps(store.split("test").labels, torch.arange(self.rows), self.schema)
+        self.sources = None
+        if self.images is not None and self.task.edits and self.generator.can("invert"):
+            self.sources = files_of(self.images, store, "test", self.generator.image_size)
+        self.judges = Judges(*self.networks, self.features, self.schema)
+        setting = Setting(
+            self.schema,
+            edits=self.task.edits,
+            matches_data=self.task.matches_data,
+            steps=len(asked),
+            networks=self.judges.marks(),
+            num_features=0 if self.features is None else self.features.num_features,
+        )
+        chosen = [metric for metric in self.candidates if metric.applies(setting)]
+        if not chosen:
+            raise UserError(f"evaluation: nothing can be measured on the task {self.task.name}; name a judge")
+        self.reference = None
+        if any(metric.uses_reference for metric in chosen):
+            self.reference = Reference(store, self.space, self.split, self.images, self.resize, self.seed)
+            setting = replace(setting, reference=str(self.reference))
+        for metric in chosen:
+            metric.prepare(setting)
+        self.metrics = nn.ModuleList(chosen)
+        self._claim()
+        self.method.prepare(store, self.space)
         self.method.to(self.device).eval().requires_grad_(False)
-        schema = self.store.schema
-        self.accuracy, self.drift = AttributeAccuracy(schema), UntouchedDrift(schema)
-        if self.features is not None:
-            self.fid = FrechetDistance(self.features.num_features)
-        steps = self.task.steps(self.store.split("test").labels[:1], torch.zeros(1, dtype=torch.int64), schema)
-        self.cosines = nn.ModuleList(IdentityCosine() for _ in steps)
-        self.seconds = 0.0
-        self.shown: list[tuple[int, Tensor, list[str]]] = []
+        self.record = Record(
+            task=self.task.name,
+            method=self.label,
+            config=self.arguments,
+            fingerprints={
+                **self.method.fingerprints,
+                **{key: mark.split(" @")[1] for key, mark in setting.networks.items()},
+                "asked": digest({f"step {k}": step for k, step in enumerate(asked)}),
+                "generator": self.generator.fingerprint,
+                "store": store.content_hash,
+            },
+            reference=setting.reference or None,
+            n=self.total,
+            seed=self.seed,
+            sampler=self.method.edit_sampler if self.task.edits else self.method.sampler,
+            nfe=0.0,
+            seconds=0.0,
+            versions=collect_versions(),
+            commit=git_commit(),
+            columns=[column for metric in chosen for column in metric.columns],
+            metrics={},
+        )
+        self.steps, self.gallery, self.seconds, self.summary = len(asked), Gallery(), 0.0, ""
+
+    def _claim(self) -> None:
+        """The first process claims the folder; if it cannot, every process says why."""
+        refusal = None
+        if self.trainer.is_global_zero:
+            try:
+                self.claim.take()
+            except UserError as error:
+                refusal = str(error)
+        refusal = self.trainer.strategy.broadcast(refusal)
+        if refusal is not None:
+            raise UserError(refusal)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Lets go of the folder if the run fails."""
+        return [LambdaCallback(on_exception=lambda *_: self.claim.release())]
+
+    def _each(self) -> Iterator[ImageMetric]:
+        for metric in self.metrics:
+            assert isinstance(metric, ImageMetric)
+            yield metric
 
     def on_test_start(self) -> None:
-        """Moves what :meth:`setup` made to the device."""
+        """Moves what :meth:`setup` made to the device, and tells loggers what the run is."""
         self.to(self.device)
+        if self.trainer.is_global_zero:
+            log_identity(self.loggers, self.record)
+            if self.task.matches_data and self.features is None:
+                print("note: features: none, so no FID is measured")
+
+    def on_test_epoch_start(self) -> None:
+        """Shows this process's share of the reference to the metrics that compare with it."""
+        if self.reference is None:
+            return
+        share = self.reference.batches(self.batch_size, self.trainer.world_size, self.trainer.global_rank, self.device)
+        for images, index in share:
+            pictures = Pictures(images, self.judges)
+            for metric in self._each():
+                if metric.uses_reference:
+                    metric.update_reference(pictures, index)
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Generates or edits, decodes and judges the samples of a batch of rows."""
-        if self.features is not None:
-            real = self._files(batch["index"]) if self.paths else self._decode(batch["latents"], batch["index"])
-            self.fid.update(self.features(real), batch["index"], real=True)
         for start in range(0, self.total, self.rows):
             index = batch["index"] + start
             keep = index < self.total
@@ -167,38 +230,46 @@ class Evaluation(LightningModule):
                 self._judge(batch["latents"][keep], batch["labels"][keep], index[keep])
 
     def _judge(self, rows: Tensor, labels: Tensor, index: Tensor) -> None:
-        schema = self.store.schema
-        steps = self.task.steps(labels, index, schema)
-        asked = merge(steps)
+        steps = self.task.steps(labels, index, self.schema)
+        conditions = [conjunction(step, self.schema) for step in steps]
+        edits = [Edit(condition, merge(conditions[: k + 1])) for k, condition in enumerate(conditions)]
+        asked = targets(edits[-1].merged, self.schema, len(rows)).to(rows)
         begin = self._clock()
-        results = self._answer(rows, steps, index)
+        latents = self._answer(rows, edits, index)
         self.seconds += self._clock() - begin
         noise = self._image_noise(rows, index)
-        images = [self._decode(self.truncation_psi * z, index, noise) for z in results]
-        outputs = None if self.judge is None else self.judge(images[-1])
-        if outputs is not None:
-            self.accuracy.update(schema.predict(outputs), asked, index)
-        if self.features is not None:
-            self.fid.update(self.features(images[-1]), index, real=False)
-        strip, words = [images[-1]], [[caption(row, schema)] for row in asked]
-        if self.task.edits:
-            source = self._decode(self.truncation_psi * rows, index, noise)
-            if self.judge is not None and outputs is not None:
-                self.drift.update(self.judge(source), outputs, asked, index)
-            if self.identity is not None:
-                who = self.identity.embed(source)
-                for cosine, image in zip(self.cosines, images, strict=True):
-                    cosine.update(who, self.identity.embed(image), index)  # type: ignore[operator]
-            strip = [source, *images]
-            words = [["source", *(caption(step[b], schema) for step in steps)] for b in range(len(rows))]
-        for b in (index < SHOWN).nonzero()[:, 0].tolist():
-            self.shown.append((int(index[b]), figures.shrink(torch.stack([s[b] for s in strip])).cpu(), words[b]))
 
-    def _answer(self, rows: Tensor, steps: list[Tensor], index: Tensor) -> list[Tensor]:
-        conditions = [conjunction(step, self.store.schema) for step in steps]
+        def pictures(z: Tensor) -> Pictures:
+            return Pictures(lambda: self._decode(self.truncation_psi * z, index, noise), self.judges)
+
+        source = pictures(rows) if self.task.edits else None
+        judged = Judged(index, asked, [pictures(z) for z in latents], source)
+        for metric in self._each():
+            metric.update(judged)
+        if source is None:
+            self.gallery.add(index, [judged.result.images], [[caption(row, self.schema)] for row in asked])
+        else:
+            words = [["source", *(caption(step[b], self.schema) for step in steps)] for b in range(len(rows))]
+            self.gallery.add(index, [source.images, *(step.images for step in judged.steps)], words)
+
+    def _answer(self, rows: Tensor, edits: list[Edit], index: Tensor) -> list[Tensor]:
+        """The method's latents (B, D) after each step.
+
+        Raises:
+            UserError: one is not finite.
+        """
         if self.task.edits:
-            return self.method.edit(rows, [Edit(c, merged(conditions[: k + 1])) for k, c in enumerate(conditions)])
-        return [self.method.generate(conditions[0], SampleNoise(self.seed, index, self.space.dim, rows.device))]
+            latents = self.method.edit(rows, edits)
+        else:
+            noise = SampleNoise(self.seed, index, self.space.dim, rows.device)
+            latents = [self.method.generate(edits[0].asked, noise)]
+        for k, z in enumerate(latents):
+            if bad := index[~z.isfinite().all(1)].tolist():
+                raise UserError(
+                    f"method {self.label}: the latent of sample {bad[0]} is not finite after step {k + 1} "
+                    f"({len(bad)} of {len(z)} in a batch); lower the scale, or check prior and classifier"
+                )
+        return latents
 
     def _clock(self) -> float:
         """Seconds, once the device has done what it was given."""
@@ -206,86 +277,43 @@ class Evaluation(LightningModule):
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def _decode(self, z: Tensor, index: Tensor, noise: Tensor | None = None) -> Tensor:
+    def _decode(self, z: Tensor, index: Tensor, noise: Tensor | None) -> Tensor:
         return self.space.decode_samples(z, self.seed, index) if noise is None else self.space.decode(z, noise)
 
     def _image_noise(self, rows: Tensor, index: Tensor) -> Tensor | None:
         """The noise (B, *noise_shape) with which source and edits are decoded, if it is not to be drawn."""
-        if not (self.task.edits and self.paths and self.generator.can("invert")):
+        if self.sources is None:
             return None
         latents = self.space.unstandardize(self.truncation_psi * rows)
-        return self.generator.invert(self._files(index % self.rows), latents)
-
-    def _files(self, index: Tensor) -> Tensor:
-        """The image files (B, 3, H, W) of rows of the test split."""
-        refs = [self.paths[i] for i in index.tolist()]
-        files = ImageFiles(refs, self.generator.image_size, resize=self.resize)
-        return torch.stack([files[i] for i in range(len(files))]).to(self.device)
+        files = read_files(self.sources, index % self.rows, self.generator.image_size, self.resize)
+        return self.generator.invert(files.to(self.device), latents)
 
     def on_test_epoch_end(self) -> None:
-        """Computes the metrics on every process; the first writes the record and the picture."""
-        metrics = self._metrics()
-        for name, estimate in metrics.items():
+        """Computes the metrics on every process; the first writes record and picture together."""
+        found: dict[str, Estimate] = {}
+        for metric in self._each():
+            found |= metric.compute()
+        for name, estimate in found.items():
             self.log(name, estimate.value, rank_zero_only=True)
         seconds = self.trainer.strategy.reduce(torch.tensor(self.seconds, device=self.device), reduce_op="max")
-        shown = _gather(self.shown)
+        shown = self.gallery.gathered()
         if not self.trainer.is_global_zero:
             return
-        sampler, nfe = self.method.sampler, self.method.nfe
-        if self.task.edits:
-            sampler, nfe = self.method.edit_sampler, len(self.cosines) * self.method.edit_nfe
-        record = Record(
-            task=self.task.name,
-            method=self.label,
-            config=self.method.config
-            | {"task": self.task.config, "generator": self.generator_spec, "truncation_psi": self.truncation_psi},
-            store_fingerprint=self.store.fingerprint,
-            generator_fingerprint=self.generator.fingerprint,
-            features=None if self.features is None else self.features.name,
-            features_fingerprint=None if self.features is None else self.features.fingerprint,
-            judge=_mark(self.judge),
-            identity=_mark(self.identity) if self.task.edits else None,
-            n=self.total,
-            seed=self.seed,
-            sampler=sampler,
-            nfe=nfe,
-            seconds=float(seconds),
-            versions=collect_versions(),
-            commit=git_commit(),
-            metrics=metrics,
-        )
-        write(record, self.out / "record.json")
-        picture = self.out / "samples.png"
-        if self.task.edits:
-            figures.strips([(images, words) for _, images, words in shown[: SHOWN // 2]], picture)
-        else:
-            captions = [words[0] for _, _, words in shown]
-            figures.grid(torch.cat([images for _, images, _ in shown]), captions, 8, picture)
-        for logger in self.loggers:
-            log_table(logger, "record", [[k, v.value, v.low, v.high] for k, v in metrics.items()])
-            log_picture(logger, "samples", picture)
+        nfe = self.steps * self.method.edit_nfe if self.task.edits else self.method.nfe
+        self.record = replace(self.record, nfe=nfe, seconds=float(seconds), metrics=found)
+        with self.claim.fill() as folder:
+            write(self.record, folder / "record.json")
+            draw(shown, folder / "samples.png")
+        log_figures(self.loggers, found, self.claim.path / "samples.png")
+        self.summary = f"{self.record.summary()}; record: {self.claim.path / 'record.json'}"
 
-    def _metrics(self) -> dict[str, Estimate]:
-        found: dict[str, Estimate] = {} if self.judge is None else dict(self.accuracy.compute())
-        if self.features is not None:
-            found["fid"] = self.fid.compute()
-        if self.task.edits and self.identity is not None:
-            for k, cosine in enumerate(self.cosines):
-                found[f"id/step{k + 1}"] = cosine.compute()  # type: ignore[operator]
-            found["id"] = found[f"id/step{len(self.cosines)}"]
-        if self.task.edits and self.judge is not None:
-            found["drift"] = self.drift.compute()
-        return found
+    def teardown(self, stage: str) -> None:
+        """Says in one line what was found and where it is."""
+        if self.trainer.is_global_zero and self.summary:
+            print(self.summary)
 
 
-def _mark(network: AttributeJudge | IdentityNetwork | None) -> str | None:
-    return None if network is None else f"{network.name} @{network.fingerprint[:8]}"
-
-
-def _gather(shown: list[tuple[int, Tensor, list[str]]]) -> Sequence[tuple[int, Tensor, list[str]]]:
-    """The shown samples of all processes, in the order of their indices."""
-    if dist.is_available() and dist.is_initialized():
-        parts: list[list[tuple[int, Tensor, list[str]]] | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, shown)
-        shown = [item for part in parts for item in part or []]
-    return sorted(shown, key=lambda item: item[0])
+def _described(part: Task | Method | ImageMetric) -> dict[str, Any]:
+    """Class path and arguments, as YAML names them."""
+    kind = type(part)
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": part.config}

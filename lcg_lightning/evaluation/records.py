@@ -2,31 +2,17 @@
 
 import json
 import math
-import platform
-import subprocess
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
-import torch
-
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.metrics.intervals import Estimate
+from lcg_lightning.evaluation.estimates import Column, Estimate, owner
 from lcg_lightning.files import atomic, load_json
 
 FORMAT = "lcg-record"
-VERSION = 2
-_PACKAGES = ("lcg-lightning", "torch", "lightning", "torchmetrics", "numpy", "scipy", "clean-fid")
-_KINDS: dict[str, type | UnionType] = {
-    **dict.fromkeys(("task", "method", "store_fingerprint", "generator_fingerprint", "sampler"), str),
-    **dict.fromkeys(("features", "features_fingerprint", "judge", "identity", "commit"), str | None),
-    **dict.fromkeys(("n", "seed"), int),
-    **dict.fromkeys(("nfe", "seconds"), int | float),
-    **dict.fromkeys(("config", "versions", "metrics"), dict),
-}
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -36,16 +22,12 @@ class Record:
     task: str
     method: str
     config: Mapping[str, Any]
-    """The method's full configuration; its ``scale`` is the guidance scale."""
-    store_fingerprint: str
-    generator_fingerprint: str
-    features: str | None
-    """Name of the features that the Fréchet distance compares; None if it was not measured."""
-    features_fingerprint: str | None
-    judge: str | None
-    """Name and fingerprint of the network that accuracies are measured with, ``name @fingerprint``."""
-    identity: str | None
-    """The same of the network that identities are measured with."""
+    """Every argument of the evaluation, with those of its task, method and metrics."""
+    fingerprints: Mapping[str, str]
+    """Of ``store`` (its content), ``generator``, the judging networks that were used, the networks that the method
+    loaded, and ``asked``: the targets of all test rows."""
+    reference: str | None
+    """The pictures that FID compares with, in words; None if nothing was compared."""
     n: int
     """Number of samples."""
     seed: int
@@ -56,55 +38,72 @@ class Record:
     """Wall time of generating all samples."""
     versions: Mapping[str, str]
     commit: str | None
+    columns: Sequence[Column]
+    """The figures that a leaderboard shows, in order."""
     metrics: Mapping[str, Estimate]
-    """Such as ``acc_joint``, ``acc``, ``acc/<attribute>``, ``fid``, ``id``, ``id/step<k>``, ``drift``."""
+    """Estimates by name, such as ``acc_joint``, ``fid``, and details such as ``acc/Smiling`` of a column ``acc``."""
+
+    @property
+    def scale(self) -> float | None:
+        """The method's guidance scale, if it has one."""
+        found = self.config.get("method", {}).get("init_args", {}).get("scale")
+        return found if _number(found) else None
+
+    def summary(self) -> str:
+        """The figures of the columns with their intervals, in one line."""
+        figures = [
+            f"{column.heading} {column.shown(*self.metrics[column.name])}"
+            for column in self.columns
+            if column.name in self.metrics
+        ]
+        return f"{self.method} on {self.task}: {', '.join(figures)}"
 
 
 def write(record: Record, path: Path) -> None:
-    """Writes a record whole or not at all; numbers that are not finite become null.
+    """Writes a record whole or not at all; bounds and intervals that are not finite become null.
 
     Raises:
-        UserError: the configuration holds something that JSON cannot.
+        UserError: the configuration holds something that JSON cannot, or a figure is not what its column allows.
     """
-    metrics = {
-        name: {key: x if math.isfinite(x) else None for key, x in estimate._asdict().items()}
-        for name, estimate in record.metrics.items()
-    }
-    data = {"format": FORMAT, "version": VERSION, **asdict(replace(record, metrics={})), "metrics": metrics}
+    data: dict[str, Any] = {"format": FORMAT, "version": VERSION, **identity(record)}
+    data["columns"] = columns_json(record)
+    data["metrics"] = {name: _nulls(estimate._asdict()) for name, estimate in record.metrics.items()}
     try:
         text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: the record cannot be kept as JSON ({error}); use plain numbers and text") from error
+    _parse(json.loads(text), path)
     with atomic(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def identity(record: Record) -> dict[str, Any]:
+    """What the run was, without what it measured, in JSON values."""
+    return {f.name: getattr(record, f.name) for f in fields(record) if f.name not in ("columns", "metrics")}
+
+
+def columns_json(record: Record) -> list[dict[str, Any]]:
+    """The columns of a record in JSON values."""
+    return [_nulls(asdict(column)) for column in record.columns]
+
+
+def column_of_json(data: Mapping[str, Any]) -> Column:
+    """The inverse of :func:`columns_json`, for one column."""
+    low, high = (-math.inf if data["low"] is None else data["low"], math.inf if data["high"] is None else data["high"])
+    return Column(**dict(data) | {"low": low, "high": high})
 
 
 def read(path: Path) -> Record:
     """Reads a record.
 
     Raises:
-        UserError: the file cannot be read, is no record, is of another version, or lacks or adds fields.
+        UserError: the file cannot be read, is no record, is of another version, lacks or adds fields, or holds a
+            value that is not possible.
     """
     data = load_json(path)
     if not is_record(data):
         raise UserError(f"{path} is not an evaluation record; give a file that `lcg test` wrote")
-    if data["version"] != VERSION:
-        raise UserError(
-            f"{path}: record version {data['version']}, this release reads version {VERSION}; evaluate again"
-        )
-    content = {key: value for key, value in data.items() if key not in ("format", "version")}
-    known = {field.name for field in fields(Record)}
-    if odd := sorted(known ^ content.keys()):
-        kind = "lacks" if odd[0] in known else "has the unknown field"
-        raise UserError(f"{path}: the record {kind} {odd[0]!r}; evaluate again to write it anew")
-    for key, expected in _KINDS.items():
-        if not isinstance(content[key], expected):
-            raise UserError(f"{path}: the record's {key} is {content[key]!r}; evaluate again to write it anew")
-    try:
-        content["metrics"] = {name: _estimate(**value) for name, value in content["metrics"].items()}
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: a metric is not value, low, high; evaluate again to write it anew") from error
-    return Record(**content)
+    return _parse(data, path)
 
 
 def is_record(data: Any) -> bool:
@@ -112,27 +111,97 @@ def is_record(data: Any) -> bool:
     return isinstance(data, dict) and data.get("format") == FORMAT and "version" in data
 
 
-def _estimate(value: float | None, low: float | None, high: float | None) -> Estimate:
+def _parse(data: dict[str, Any], path: Path) -> Record:
+    if data["version"] != VERSION:
+        raise UserError(
+            f"{path}: record version {data['version']}, this release reads version {VERSION}; evaluate again, or move "
+            "the file away"
+        )
+    content = {key: value for key, value in data.items() if key not in ("format", "version")}
+    if odd := sorted(_FIELDS.keys() ^ content.keys()):
+        kind = "lacks" if odd[0] in _FIELDS else "has the unknown field"
+        raise UserError(f"{path}: the record {kind} {odd[0]!r}; evaluate again to write it anew")
+    for key, possible in _FIELDS.items():
+        if not possible(content[key]):
+            raise UserError(f"{path}: the record's {key} is {_short(content[key])}; evaluate again to write it anew")
+    columns = [_column(each, path) for each in content["columns"]]
+    if len({column.name for column in columns}) < len(columns):
+        raise UserError(f"{path}: two columns have one name; rename the figure of one of the metrics")
+    bounds = {column.name: (column.low, column.high) for column in columns}
+    metrics = {name: _estimate(name, each, bounds, path) for name, each in content["metrics"].items()}
+    return Record(**content | {"columns": columns, "metrics": metrics})
+
+
+def _column(data: Any, path: Path) -> Column:
+    known = _COLUMN_FIELDS
+    if not isinstance(data, dict) or data.keys() != known.keys() or not all(known[k](v) for k, v in data.items()):
+        raise UserError(f"{path}: a column is {_short(data)}; evaluate again to write it anew")
+    return column_of_json(data)
+
+
+def _estimate(name: str, data: Any, bounds: Mapping[str, tuple[float, float]], path: Path) -> Estimate:
+    if not isinstance(data, dict) or data.keys() != {"value", "low", "high"}:
+        raise UserError(f"{path}: metric {name} is not value, low, high; evaluate again to write it anew")
+    if owner(name) not in bounds:
+        raise UserError(f"{path}: metric {name} belongs to no column; declare a column {owner(name)!r}")
+    least, most = bounds[owner(name)]
+    value, low, high = data["value"], data["low"], data["high"]
+    ends = [x for x in (low, high) if x is not None]
+    if not all(_number(x) and least <= x <= most for x in (value, *ends)) or sorted(ends) != ends:
+        raise UserError(
+            f"{path}: metric {name} is {value!r} [{low!r}, {high!r}], which cannot be; evaluate again to write it anew"
+        )
     return Estimate(*(math.nan if x is None else float(x) for x in (value, low, high)))
 
 
-def collect_versions() -> dict[str, str]:
-    """Versions of what the figures depend on: Python, the numerical packages, and the device."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return {
-        "python": platform.python_version(),
-        "device": device,
-        **{name: version(name) for name in _PACKAGES},
-    }
+def _nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with null for numbers that are not finite."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
-def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, ``-dirty`` if changed; None outside a checkout."""
-    file = Path(__file__)
-    git = ["git", "-C", str(file.parent)]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], check=True, capture_output=True)
-        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_text, value.values()))
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "task": _text,
+    "method": _text,
+    "config": lambda x: isinstance(x, dict) and isinstance(x.get("method", {}), dict),
+    "fingerprints": lambda x: _texts(x) and {"store", "generator", "asked"} <= x.keys(),
+    "reference": lambda x: x is None or _text(x),
+    "n": lambda x: _whole(x) and x >= 1,
+    "seed": _whole,
+    "sampler": _text,
+    "nfe": lambda x: _number(x) and x >= 0,
+    "seconds": lambda x: _number(x) and x >= 0,
+    "versions": _texts,
+    "commit": lambda x: x is None or _text(x),
+    "columns": lambda x: isinstance(x, list),
+    "metrics": lambda x: isinstance(x, dict),
+}
+_COLUMN_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "name": _text,
+    "heading": _text,
+    "digits": lambda x: _whole(x) and 0 <= x <= 20,
+    "higher_is_better": lambda x: isinstance(x, bool),
+    "low": lambda x: x is None or _number(x),
+    "high": lambda x: x is None or _number(x),
+    "basis": _texts,
+}

@@ -120,14 +120,6 @@ class Editing(Task):
         return out
 
 
-def merge(steps: list[Tensor]) -> Tensor:
-    """All that was asked up to the last step (B, A); a later target replaces an earlier one."""
-    out = steps[0]
-    for step in steps[1:]:
-        out = torch.where(step.isnan(), out, step)
-    return out
-
-
 def caption(target: Tensor, schema: AttributeSchema) -> str:
     """Short text of one target row (A,), such as "Smiling, no Hat, Age 44"."""
     words = []

@@ -1,9 +1,10 @@
 """Fingerprints: short hashes of weights and of what outputs depend on."""
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -12,11 +13,16 @@ def fingerprint(module: nn.Module) -> str:
     It covers the names, types, shapes and bytes of the state dict, so it does not depend on the device, and
     two networks share it only if every weight is the same.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+    return digest(module.state_dict())
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Short hash of tensors with their names, types and shapes: 16 hexadecimal digits of a sha256."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
 
 
 def combine(*parts: object) -> str:

@@ -11,6 +11,7 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain
+from lcg_lightning.formats.fingerprint import digest, fingerprint
 
 
 class Edit(NamedTuple):
@@ -40,6 +41,15 @@ class Method(nn.Module):
     def __init__(self, **config: Any) -> None:
         super().__init__()
         self.config = plain(config)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """What :meth:`prepare` made, for the record: of each network by its name, and of own tensors as ``method``."""
+        own = dict(self.named_buffers(recurse=False)) | dict(self.named_parameters(recurse=False))
+        found = {"method": digest(own)} if own else {}
+        for name, child in self.named_children():
+            found |= child.fingerprints if isinstance(child, Method) else {name: fingerprint(child)}
+        return found
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
         """Loads or fits what the method needs and checks it against the store.

@@ -161,7 +161,7 @@ def test_celebahq_diffae(place, monkeypatch):
     with safe_open("runs/edits/latents.safetensors", "pt") as file:
         assert file.get_tensor("latents").shape == (2, 3, 8)
     record = json.loads((place / "runs/celebahq-diffae/records/lcg-editing/record.json").read_text())
-    assert record["config"]["prior"].endswith("ffhq256_autoenc_latent/last.ckpt")
+    assert record["config"]["method"]["init_args"]["prior"].endswith("ffhq256_autoenc_latent/last.ckpt")
 
 
 def test_every_recipe_file_is_used_by_the_page():

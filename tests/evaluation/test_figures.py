@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.figures import accuracy_identity, grid, strips
+from lcg_lightning.evaluation.figures import grid, strips
+from lcg_lightning.evaluation.plots import accuracy_identity
 
 # plain tiles, told apart by colour
 RED, GREEN, BLUE = ([1, -1, -1], [-1, 1, -1], [-1, -1, 1])
@@ -61,10 +62,10 @@ def test_captions_that_do_not_match_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def row(method, scale, joint, identity, nfe=15, seed=0):
+def row(method, scale, joint, identity, nfe=15, judge="j"):
     bounds = {"acc_joint": [joint - 0.1, None], "id": [identity - 0.05, identity + 0.02]}
-    keys = {"method": method, "scale": scale, "acc_joint": joint, "id": identity, "nfe": nfe, "seed": seed}
-    return keys | {"intervals": bounds}
+    keys = {"method": method, "scale": scale, "acc_joint": joint, "id": identity, "nfe": nfe, "judge": judge}
+    return keys | {"intervals": bounds, "seed": 0, "n": 9, "store": "s", "generator": "g", "identity_network": "i"}
 
 
 def test_accuracy_identity_draws_a_line_per_method(tmp_path, monkeypatch):
@@ -75,6 +76,8 @@ def test_accuracy_identity_draws_a_line_per_method(tmp_path, monkeypatch):
         row("lcg", 1, 0.5, 0.9),
         row("lcg", 2, 0.7, 0.8),
         row("lcg", 1, 0.4, 0.9, nfe=50),
+        row("lace", 3, 0.6, 0.9),
+        row("lace", 4, 0.7, 0.8, judge="k"),
     ]
     rows += [row("arithmetic", None, 0.3, 0.7), row("lace", 1, 0.3, 0.7) | {"id": None}]
     assert accuracy_identity(rows, tmp_path / "a.png", "edit")
@@ -82,10 +85,12 @@ def test_accuracy_identity_draws_a_line_per_method(tmp_path, monkeypatch):
     lines = {bar.get_label(): bar.lines[0].get_xydata().tolist() for bar in axes.containers}
     assert lines == {
         "arithmetic": [[0.7, 0.3]],
+        "lace, judge j": [[0.9, 0.6]],
+        "lace, judge k": [[0.8, 0.7]],
         "lcg, NFE 15": [[0.9, 0.5], [0.8, 0.7], [0.6, 0.9]],
         "lcg, NFE 50": [[0.9, 0.4]],
     }
-    assert sorted(text.get_text() for text in axes.texts) == ["1", "1", "2", "4"]
+    assert sorted(text.get_text() for text in axes.texts) == ["1", "1", "2", "3", "4", "4"]
     horizontal, vertical = (bars.get_segments()[0] for bars in axes.containers[0].lines[2])
     np.testing.assert_allclose(horizontal, [[0.65, 0.3], [0.72, 0.3]])
     np.testing.assert_allclose(vertical, [[0.7, 0.2], [0.7, 0.3]])

@@ -1,104 +1,77 @@
 import io
 import json
-import math
+import logging
 
 import pytest
 from rich.console import Console
 
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import records
+from lcg_lightning.evaluation.estimates import Column, Estimate
 from lcg_lightning.evaluation.leaderboard import build, print_leaderboard, write_leaderboard
-from lcg_lightning.evaluation.metrics import Estimate
 from lcg_lightning.evaluation.records import Record
 
+FINGERPRINTS = {"store": "5" * 16, "generator": "6" * 16, "asked": "a" * 16, "prior": "7" * 16}
+FEATURES = "synthfaces-id @0123456789"
+REFERENCE = "1000 image files of val at 64 pixels"
 
-def record(task="edit", method="lcg", joint=0.8, **changes):
+
+def columns(judge="judge @01234567ff", features=FEATURES, reference=REFERENCE, identity="who @89abcdef"):
+    name = features.split(" @")[0]
+    return [
+        Column("acc_joint", "Joint accuracy", low=0, high=1, basis={"judge": judge}),
+        Column("acc", "Accuracy", low=0, high=1, basis={"judge": judge}),
+        Column("fid", f"FID ({name})", 2, False, low=0, basis={"features": features, "reference": reference}),
+        Column("id", "Identity", low=-1, high=1, basis={"identity": identity}),
+        Column("drift", "Drift", higher_is_better=False, low=0, basis={"judge": judge}),
+    ]
+
+
+def record(task="edit", method="lcg", joint=0.8, scale=2.0, **changes):
     fields = {
-        "config": {"scale": 2.0, "sampler": {"steps": 15}},
-        "store_fingerprint": "s",
-        "generator_fingerprint": "g",
-        "features": "synthfaces-id",
-        "features_fingerprint": "0123456789",
-        "judge": "judge @01234567",
-        "identity": None,
+        "config": {"task": {"class_path": "Editing"}, "method": {"class_path": "LCG", "init_args": {"scale": scale}}},
+        "fingerprints": FINGERPRINTS,
+        "reference": REFERENCE,
         "n": 1000,
         "seed": 0,
         "sampler": "dpmpp_2m",
         "nfe": 15.0,
         "seconds": 2.5,
-        "versions": records.collect_versions(),
-        "commit": records.git_commit(),
+        "versions": {"torch": "2.6"},
+        "commit": None,
+        "columns": columns(),
         "metrics": {
             "acc_joint": Estimate(joint, joint - 0.02, joint + 0.01),
             "acc/Smiling": Estimate(0.9, 0.85, 0.95),
-            "fid": Estimate(12.345, 11.0, math.nan),
+            "fid": Estimate(12.345, 11.0, 99.0),
             "id": Estimate(0.7, 0.65, 0.75),
         },
     }
     return Record(task, method, **(fields | changes))
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path):
-    path = tmp_path / "new" / "run.json"
-    records.write(record(), path)
-    again = records.read(path)
-    assert math.isnan(again.metrics["fid"].high)
-    assert "null" in path.read_text()
-    fid = again.metrics["fid"]._replace(high=99.0)
-    same = record(metrics=record().metrics | {"fid": fid})
-    assert Record(**vars(again) | {"metrics": again.metrics | {"fid": fid}}) == same
-    assert [p.name for p in path.parent.iterdir()] == ["run.json"]
-
-
-def test_a_failed_write_leaves_the_old_record(tmp_path):
-    path = tmp_path / "run.json"
-    records.write(record(), path)
-    before = path.read_bytes()
-    with pytest.raises(UserError, match="cannot be kept as JSON"):
-        records.write(record(config={"scale": object()}), path)
-
-    def broken():
-        with records.atomic(path) as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        broken()
-    assert path.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"version": 1}, "record version 1, this release reads version 2"),
-        ({"format": "other"}, "is not an evaluation record"),
-        ({"nfe": None}, "the record's nfe is None"),
-        ({"metrics": {"id": {"value": 1}}}, "a metric is not value, low, high"),
-        ({"colour": "red"}, "unknown field 'colour'"),
-    ],
-)
-def test_malformed_records_are_refused(tmp_path, change, message):
-    path = tmp_path / "run.json"
-    records.write(record(), path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(UserError, match=message) as error:
-        records.read(path)
-    assert "\n" not in str(error.value)
-    assert str(path) in str(error.value)
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Two tasks, features of three fingerprints under two names, and JSON files that are no records."""
+    unknown = {"acc_joint": Estimate(0.9, 0.88, 0.91), "fid": Estimate(12.345, 11.0, float("nan"))}
+    other, inception = columns(features="synthfaces-id @abcdefabcd"), columns(features="inception-clean @77")
     records.write(record(method="lcg", joint=0.7), tmp_path / "a" / "lcg.json")
-    records.write(record(method="cfg|x", joint=0.9, features_fingerprint="abcdefghij"), tmp_path / "a" / "cfg.json")
-    records.write(record(method="lace", joint=0.8, features="inception-clean"), tmp_path / "b" / "lace.json")
+    records.write(record(method="cfg|x", columns=other, metrics=unknown), tmp_path / "a" / "cfg.json")
+    records.write(record(method="lace", joint=0.8, columns=inception), tmp_path / "b" / "lace.json")
     only = {"id": Estimate(0.5, 0.4, 0.6)}
-    records.write(record(method="unguided", features=None, metrics=only, config={}), tmp_path / "u.json")
-    records.write(record(task="age", features_fingerprint="abcdefghij"), tmp_path / "age.json")
+    records.write(record(method="unguided", columns=columns()[3:4], metrics=only, scale=None), tmp_path / "u.json")
+    records.write(record(task="age", columns=other), tmp_path / "age.json")
     (tmp_path / "wandb-summary.json").write_text('{"fid": 3}')
     return tmp_path
+
+
+def table(text, task):
+    """Headings, and the lines' cells by method, of a task's Markdown table."""
+    section = text.split(f"## {task}\n")[1].split("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")] for line in section.splitlines() if line[:1] == "|"
+    ]
+    return rows[0], {line[0]: line for line in rows[2:]}
 
 
 def test_rows_are_sorted_and_hold_nulls(folder):
@@ -115,38 +88,99 @@ def test_markdown_keeps_features_apart(folder):
     rows = write_leaderboard(folder)
     assert write_leaderboard(folder) == rows == json.loads((folder / "leaderboard.json").read_text())
     text = (folder / "leaderboard.md").read_text()
-    age, edit = text.split("## ")[1:]
-    assert "FID (synthfaces-id)" in age
-    assert "sampler dpmpp_2m, n 1000, seed 0" in edit
-    table = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in edit.splitlines() if line[:1] == "|"]
-    heading, _, *lines = table
-    fid = ["FID (inception-clean)", "FID (synthfaces-id @01234567)", "FID (synthfaces-id @abcdefgh)"]
+    assert "FID (synthfaces-id)" in table(text, "age")[0]
+    assert "sampler dpmpp_2m, n 1000, seed 0" in text
+    heading, lines = table(text, "edit")
+    fid = [
+        "FID (inception-clean)",
+        "FID (synthfaces-id) [features synthfaces-id @01234567]",
+        "FID (synthfaces-id) [features synthfaces-id @abcdefab]",
+    ]
     assert [h for h in heading if h.startswith("FID")] == fid
-    filled = {line[0]: [f for f in fid if line[heading.index(f)] != "—"] for line in lines}
+    filled = {method: [f for f in fid if line[heading.index(f)] != "—"] for method, line in lines.items()}
     assert filled == {"cfg&#124;x": fid[2:], "lace": fid[:1], "lcg": fid[1:2], "unguided": []}
-    assert lines[0][heading.index("Joint accuracy")] == "0.900 [0.880, 0.910]"
-    assert lines[0][heading.index(fid[2])] == "12.35"
+    assert lines["cfg&#124;x"][heading.index("Joint accuracy")] == "0.900 [0.880, 0.910]"
+    assert lines["cfg&#124;x"][heading.index(fid[2])] == "12.35"
     assert "Drift" not in heading
     for task in ("age", "edit"):
         assert (folder / f"accuracy_identity_{task}.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("change", "apart"),
+    [
+        ({"columns": columns(judge="other @99")}, {"Joint accuracy": "judge"}),
+        ({"columns": columns(identity="other @99")}, {"Identity": "identity"}),
+        ({"columns": columns(reference="10 decoded latents of train")}, {"FID (synthfaces-id)": "reference"}),
+        ({"n": 500}, dict.fromkeys(("Joint accuracy", "FID (synthfaces-id)", "Identity"), "n 500")),
+        ({"fingerprints": FINGERPRINTS | {"generator": "77"}}, {"Identity": "generator 77"}),
+        ({"fingerprints": FINGERPRINTS | {"store": "77"}}, {"Joint accuracy": "store 77"}),
+        ({"fingerprints": FINGERPRINTS | {"asked": "77"}}, {"Joint accuracy": "asked 77"}),
+    ],
+)
+def test_figures_of_another_basis_never_share_a_column(tmp_path, change, apart):
+    records.write(record(method="a"), tmp_path / "a.json")
+    records.write(record(method="b", **change), tmp_path / "b.json")
+    write_leaderboard(tmp_path)
+    headings, lines = table((tmp_path / "leaderboard.md").read_text(), "edit")
+    for name, what in apart.items():
+        places = [i for i, heading in enumerate(headings) if heading.startswith(name)]
+        assert len(places) == 2
+        assert any(what in headings[i] for i in places)
+        for i in places:
+            assert [lines["a"][i], lines["b"][i]].count("—") == 1
+
+
+def test_tasks_of_one_name_and_other_arguments_are_tables_of_their_own(tmp_path):
+    for name in ("Hat", "Smiling"):
+        task = {"class_path": "Editing", "init_args": {"attributes": [name]}}
+        records.write(record(config={"task": task, "method": {}}), tmp_path / f"{name}.json")
+    write_leaderboard(tmp_path)
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert '## edit {"attributes": ["Hat"]}\n' in text
+    assert '## edit {"attributes": ["Smiling"]}\n' in text
+
+
+def test_a_column_that_no_code_of_ours_knows_is_shown_and_ranked(tmp_path):
+    blur = Column("blur", "Blur", digits=1, higher_is_better=False)
+    for method, value in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
+        found = {"blur": Estimate(value, value, value)}
+        records.write(record(method=method, columns=[blur], metrics=found), tmp_path / f"{method}.json")
+    assert [row["method"] for row in write_leaderboard(tmp_path)] == ["b", "c", "a"]
+    headings, lines = table((tmp_path / "leaderboard.md").read_text(), "edit")
+    assert lines["b"][headings.index("Blur")] == "1.0 [1.0, 1.0]"
+
+
+def test_a_column_may_not_hide_what_a_row_has(tmp_path):
+    found = {"seed": Estimate(1.0, 1.0, 1.0)}
+    records.write(record(columns=[Column("seed", "Seed")], metrics=found), tmp_path / "r.json")
+    with pytest.raises(UserError, match="a metric's column is called 'seed'"):
+        build(tmp_path)
+
+
 def test_terminal_tables(folder):
-    for width, shown in ((80, False), (160, True)):
+    for width, shown in ((80, False), (200, True)):
         console = Console(width=width, file=io.StringIO())
         print_leaderboard(build(folder), console)
         text = console.file.getvalue()
-        assert ("[0.880, 0.910]" in text) == shown
+        assert ("[0.880," in text) == shown
         assert all(word in text for word in ("age", "edit", "unguided", "0.900"))
 
 
-def test_nothing_to_show_is_said(tmp_path, folder):
+def test_nothing_to_show_is_said(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         build(tmp_path / "absent")
-    empty = tmp_path / "empty"
-    empty.mkdir()
     with pytest.raises(UserError, match="no evaluation record"):
-        build(empty)
+        build(tmp_path)
+
+
+def test_foreign_and_half_written_json_is_passed_over(folder, caplog):
+    before = build(folder)
     (folder / "broken.json").write_text('{"format": "lcg-rec')
-    with pytest.raises(UserError, match=r"broken.json: cannot be read as JSON"):
-        build(folder)
+    (folder / ".cut-off").mkdir()
+    (folder / ".cut-off/record.json").write_text((folder / "u.json").read_text())
+    with caplog.at_level(logging.WARNING):
+        assert build(folder) == before
+    (line,) = caplog.messages
+    assert "broken.json" in line
+    assert "\n" not in line

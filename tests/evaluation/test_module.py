@@ -79,6 +79,7 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
             "nfe",
             "seconds",
             "features",
+            "reference",
             "acc_joint",
             "acc",
             "fid",
@@ -88,7 +89,8 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
         assert (row["id"] is not None) == (task == "editing")
     real = rows["conditional-1", "real", None]
     assert real["acc_joint"] > 0.8
-    assert real["fid"] < 0.5 * rows["conditional-1", "unguided", None]["fid"]
+    assert real["fid"] < rows["conditional-1", "unguided", None]["fid"]
+    assert real["reference"] == "31 image files of val at 64 pixels"
     assert rows["editing", "real", None]["id"] == pytest.approx(1.0)
     assert rows["editing", "real", None]["intervals"]["drift"] == [0.0, 0.0]
     names = {path.name for path in world.root.iterdir()}
@@ -100,12 +102,11 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
     ("options", "message"),
     [
         ({"model.init_args.n": 0}, "n is 0"),
-        (
-            {"model.init_args.features": "inception", "model.init_args.inception": "nowhere.pth"},
-            "nowhere.pth",
-        ),
+        ({"model.init_args.features": "nowhere.pth"}, "nowhere.pth"),
+        ({"model.init_args.features": "nowhere.pt"}, "nowhere.pt: the Inception network's file must be named"),
+        ({"model.init_args.reference": "test"}, "reference is test, but its rows are what is asked"),
+        ({"model.init_args.reference": "dev"}, "has no dev split for FID to compare with (it has train, val, test)"),
         ({"model.init_args.images": ROOT / "docs"}, "no image for"),
-        ({"model.init_args.inception": "weights.pth"}, "inception weights.pth is not used"),
         ({"model.init_args.judge": "nobody"}, "the zoo has no network 'nobody-attributes'"),
     ],
 )
@@ -117,34 +118,11 @@ def test_mistakes_are_one_line(options, message, evaluate, tmp_path, capsys):
     assert not (tmp_path / "out/record.json").exists()
 
 
-def test_a_finished_evaluation_is_not_overwritten(evaluate, tmp_path, capsys):
-    out = tmp_path / "out"
-    run(evaluate("real", "zero-shot", out))
-    before = (out / "record.json").read_bytes()
-    assert main(evaluate("real", "zero-shot", out)) == 2
-    assert "not empty" in capsys.readouterr().err
-    assert (out / "record.json").read_bytes() == before
-
-
-def test_wandb_keeps_the_table_and_the_picture_offline(evaluate, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    logger = [f"--config={ROOT / 'configs/logger/wandb.yaml'}", f"--trainer.logger.init_args.save_dir={tmp_path}"]
-    arguments = evaluate("real", "conditional-1", tmp_path / "out")
-    run([*arguments, *logger])
-    import wandb
-
-    wandb.finish()
-    (media,) = tmp_path.glob("wandb/offline-run-*/files/media")
-    assert list(media.glob("images/samples*.png"))
-    (table,) = media.glob("table/record*.json")
-    assert "acc_joint" in table.read_text()
-
-
 def test_networks_of_the_zoo_judge_the_zoo_alone(tmp_path):
     stylegan2_pickle(path := tmp_path / "network.pkl", size=64)
     with pytest.raises(UserError, match="without a judge nothing can be measured on the task editing"):
         Evaluation(Editing(["Smiling"]), Real(), generator=str(path))
-    with pytest.raises(UserError, match="no identity network to take features from; set features: inception"):
+    with pytest.raises(UserError, match="no identity network to take features from; set features: inception, or none"):
         Evaluation(Conditional(1), Real(), generator=str(path))
     named = Evaluation(Conditional(1), Real())
-    assert (named.judge.name, named.identity.name) == ("synthfaces-attributes", "synthfaces-identity")
+    assert tuple(network.name for network in named.networks) == ("synthfaces-attributes", "synthfaces-identity")

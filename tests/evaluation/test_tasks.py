@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.conditions import conjunction, merge, targets
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.tasks import Conditional, Editing, ZeroShot, caption, merge
+from lcg_lightning.evaluation.tasks import Conditional, Editing, ZeroShot, caption
 
 SCHEMA = AttributeSchema((Attribute("Smiling"), Attribute("Hat"), Attribute("age", "continuous", low=20, high=60)))
 LABELS = torch.tensor([[1.0, 0.0, 30.0], [0.0, 1.0, 50.0], [1.0, 1.0, 20.0], [0.0, torch.nan, 60.0]])
@@ -30,8 +31,25 @@ def test_zero_shot_takes_turns():
 
 def test_editing_asks_for_the_opposite():
     steps = Editing(["Hat", "age"]).steps(LABELS, INDEX, SCHEMA)
-    assert merge(steps).nan_to_num(-1).tolist() == [[-1, 1, 50], [-1, 0, 30], [-1, 0, 60], [-1, -1, 20]]
-    assert caption(merge(steps)[0], SCHEMA) == "Hat, age 50"
+    asked = asked_of(steps)
+    assert asked.nan_to_num(-1).tolist() == [[-1, 1, 50], [-1, 0, 30], [-1, 0, 60], [-1, -1, 20]]
+    assert caption(asked[0], SCHEMA) == "Hat, age 50"
+
+
+def asked_of(steps):
+    return targets(merge([conjunction(step, SCHEMA) for step in steps]), SCHEMA, len(steps[0]))
+
+
+def test_what_is_asked_of_the_last_image_is_the_merge_of_its_steps():
+    """For each attribute the last step that asks something of a sample, by a loop over samples."""
+    g = torch.Generator().manual_seed(0)
+    steps = [torch.randint(0, 2, (50, 3), generator=g).float() for _ in range(3)]
+    steps = [step.masked_fill(torch.rand(50, 3, generator=g) < 0.5, torch.nan) for step in steps]
+    asked = asked_of(steps)
+    for b in range(50):
+        for a in range(3):
+            values = [float(step[b, a]) for step in steps if step[b, a] == step[b, a]]
+            assert (values[-1] if values else None) == (None if asked[b, a].isnan() else float(asked[b, a]))
 
 
 @pytest.mark.parametrize(

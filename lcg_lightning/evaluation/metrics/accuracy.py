@@ -1,12 +1,16 @@
 """Do the generated images have the attributes that were asked for?"""
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.metrics.intervals import Estimate, PerSampleMetric, bootstrap_mean
+from lcg_lightning.evaluation.estimates import Column
+from lcg_lightning.evaluation.judged import Judged
+from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 JOINT_TOLERANCE = 0.1
 """How far, as a share of its range, a continuous attribute may be off and still count as met jointly."""
@@ -49,39 +53,43 @@ def attribute_scores(predicted: Tensor, targets: Tensor, schema: AttributeSchema
 
 
 class AttributeAccuracy(PerSampleMetric):
-    """Accuracy of the attributes asked for, over all samples of all processes, with 95 % bootstrap intervals.
+    """Accuracy of the attributes asked for, read by the judge, over all samples.
 
-    ``compute`` returns ``acc`` (mean over samples of the mean over their asked attributes), ``acc_joint``
-    (share of samples that meet all they were asked) and ``acc/<attribute>`` for each attribute that was ever
-    asked; the scores are those of :func:`attribute_scores`.
+    ``acc_joint`` is the share of samples that meet all they were asked, ``acc`` the mean over samples of the mean
+    over their asked attributes, ``acc/<attribute>`` that of one attribute over the samples that were asked for it;
+    the scores are those of :func:`attribute_scores`.
 
+    >>> from types import SimpleNamespace
     >>> from lcg_lightning.attributes import Attribute
-    >>> metric = AttributeAccuracy(AttributeSchema((Attribute("Smiling"), Attribute("Hat"))))
+    >>> metric = AttributeAccuracy()
+    >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("Hat")))
+    >>> metric.prepare(Setting(schema, networks={"judge": "mine"}))
+    >>> result = SimpleNamespace(outputs=torch.tensor([[2.0, -2.0], [-2.0, -2.0]]))  # logits
     >>> asked = torch.tensor([[1.0, torch.nan], [1.0, torch.nan]])
-    >>> metric.update(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), asked, torch.tensor([0, 1]))
+    >>> metric.update(SimpleNamespace(result=result, asked=asked, index=torch.arange(2)))
     >>> {name: estimate.value for name, estimate in metric.compute().items()}
     {'acc/Smiling': 0.5, 'acc': 0.5, 'acc_joint': 0.5}
     """
 
-    higher_is_better = True
+    columns: Sequence[Column] = (
+        Column("acc_joint", "Joint accuracy", low=0.0, high=1.0),
+        Column("acc", "Accuracy", low=0.0, high=1.0),
+    )
 
-    def __init__(self, schema: AttributeSchema) -> None:
-        super().__init__(width=len(schema) + 2)
-        self.schema = schema
+    def applies(self, setting: Setting) -> bool:
+        """Where there is a judge."""
+        return "judge" in setting.networks
 
-    def update(self, predicted: Tensor, targets: Tensor, indices: Tensor) -> None:
-        """Adds predicted labels (B, A), targets (B, A; NaN = not asked) and global sample indices (B,)."""
-        self.append(attribute_scores(predicted, targets, self.schema), indices)
+    def prepare(self, setting: Setting) -> None:
+        """Notes the attributes, and who judges them."""
+        self.schema = setting.schema
+        self.columns = tuple(replace(column, basis=setting.basis("judge")) for column in self.columns)
 
-    def compute(self) -> dict[str, Estimate]:
-        """Every accuracy by name.
+    @property
+    def names(self) -> Sequence[str]:
+        """One an attribute, their mean, and joint accuracy."""
+        return [*(f"acc/{name}" for name in self.schema.names), "acc", "acc_joint"]
 
-        Raises:
-            UserError: nothing was asked of any sample, or a sample was counted twice.
-        """
-        scores = self.gathered()
-        keep = np.flatnonzero(np.isfinite(scores).sum(0))
-        if not len(keep):
-            raise UserError("attribute accuracy: nothing was asked of any sample; check the task's condition")
-        names = [f"acc/{name}" for name in self.schema.names] + ["acc", "acc_joint"]
-        return dict(zip([names[i] for i in keep], bootstrap_mean(scores[:, keep]), strict=True))
+    def measure(self, samples: Judged) -> Tensor:
+        """Scores (B, A + 2); NaN where nothing was asked."""
+        return attribute_scores(self.schema.predict(samples.result.outputs), samples.asked, self.schema)

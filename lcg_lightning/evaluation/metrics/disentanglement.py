@@ -1,12 +1,14 @@
 """How far does an edit move what it was not asked to move?"""
 
-import numpy as np
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.metrics.intervals import Estimate, PerSampleMetric, bootstrap_mean
+from lcg_lightning.evaluation.estimates import Column
+from lcg_lightning.evaluation.judged import Judged
+from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 
 def untouched_drift(before: Tensor, after: Tensor, targets: Tensor, schema: AttributeSchema) -> Tensor:
@@ -47,41 +49,35 @@ def _movement(before: Tensor, after: Tensor, schema: AttributeSchema, name: str)
 
 
 class UntouchedDrift(PerSampleMetric):
-    """Mean of :func:`untouched_drift` over all samples of all processes, with a 95 % interval.
+    """Mean of :func:`untouched_drift` over all samples, from the source to the last step of its edit.
 
-    Lower is better. Samples that were asked for every attribute have nothing untouched and do not count.
+    Samples that were asked for every attribute have nothing untouched and do not count.
 
+    >>> from types import SimpleNamespace
     >>> from lcg_lightning.attributes import Attribute
-    >>> metric = UntouchedDrift(AttributeSchema((Attribute("Smiling"), Attribute("age", "continuous"))))
-    >>> before, after = torch.tensor([[0.0, 0.25, 0.0]]), torch.tensor([[9.0, 0.5, 0.0]])
-    >>> metric.update(before, after, torch.tensor([[1.0, torch.nan]]), torch.tensor([0]))
-    >>> metric.compute().value
+    >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("age", "continuous")))
+    >>> metric = UntouchedDrift()
+    >>> metric.prepare(Setting(schema, edits=True, networks={"judge": "mine"}))
+    >>> before, after = (SimpleNamespace(outputs=torch.tensor([row])) for row in ([0.0, 0.25, 0.0], [9.0, 0.5, 0.0]))
+    >>> asked, index = torch.tensor([[1.0, torch.nan]]), torch.tensor([0])
+    >>> metric.update(SimpleNamespace(source=before, result=after, asked=asked, index=index))
+    >>> metric.compute()["drift"].value
     0.25
     """
 
-    higher_is_better = False
+    columns = (Column("drift", "Drift", higher_is_better=False, low=0.0),)
 
-    def __init__(self, schema: AttributeSchema) -> None:
-        super().__init__(width=1)
-        self.schema = schema
+    def applies(self, setting: Setting) -> bool:
+        """For edits, where there is a judge."""
+        return setting.edits and "judge" in setting.networks
 
-    def update(self, before: Tensor, after: Tensor, targets: Tensor, indices: Tensor) -> None:
-        """Adds outputs (B, K) before and after the edit, targets (B, A; NaN = not asked) and indices (B,).
+    def prepare(self, setting: Setting) -> None:
+        """Notes the attributes, and whose outputs they are read from."""
+        self.schema = setting.schema
+        self.columns = (replace(self.columns[0], basis=setting.basis("judge")),)
 
-        Raises:
-            UserError: an output is not finite.
-        """
-        if not (before.isfinite().all() and after.isfinite().all()):
-            raise UserError("untouched drift: a classifier output is not finite; check the generator's images")
-        self.append(untouched_drift(before, after, targets, self.schema)[:, None], indices)
-
-    def compute(self) -> Estimate:
-        """The mean drift.
-
-        Raises:
-            UserError: no sample has an untouched attribute, or a sample was counted twice.
-        """
-        drift = self.gathered()
-        if not (~np.isnan(drift)).any():
-            raise UserError("untouched drift: every sample was asked for every attribute; leave one out to measure")
-        return bootstrap_mean(drift)[0]
+    def measure(self, samples: Judged) -> Tensor:
+        """Drifts (B, 1); NaN where every attribute was asked."""
+        assert samples.source is not None
+        moved = untouched_drift(samples.source.outputs, samples.result.outputs, samples.asked, self.schema)
+        return moved[:, None]

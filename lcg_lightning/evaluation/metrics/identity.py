@@ -1,41 +1,51 @@
 """Is it still the same person?"""
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.metrics.intervals import Estimate, PerSampleMetric, bootstrap_mean
+from lcg_lightning.evaluation.estimates import Column
+from lcg_lightning.evaluation.judged import Judged
+from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 
 class IdentityCosine(PerSampleMetric):
-    """Mean cosine between identity features of a source and of its edit, in [-1, 1], with a 95 % interval.
+    """Mean cosine between identity embeddings of a source and of its edit, in [-1, 1].
 
-    One instance judges one step of a sequence of edits. A feature of length zero has cosine 0 with any other.
+    ``id`` judges the last step of an edit, ``id/step<k>`` each of them. An embedding of length zero has cosine 0
+    with any other.
 
-    >>> import torch
+    >>> from types import SimpleNamespace
+    >>> source, edited = (SimpleNamespace(embeddings=torch.tensor([[x, 0.0]])) for x in (2.0, 3.0))
     >>> metric = IdentityCosine()
-    >>> metric.update(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0]]), torch.tensor([0]))
-    >>> metric.compute()
+    >>> metric.update(SimpleNamespace(source=source, steps=[edited], index=torch.tensor([0])))
+    >>> metric.compute()["id"]
     Estimate(value=1.0, low=1.0, high=1.0)
     """
 
-    higher_is_better = True
+    columns = (Column("id", "Identity", low=-1.0, high=1.0),)
+    steps = 1
 
-    def __init__(self) -> None:
-        super().__init__(width=1)
+    def applies(self, setting: Setting) -> bool:
+        """For edits, where there is an identity network."""
+        return setting.edits and "identity" in setting.networks
 
-    def update(self, source: Tensor, edited: Tensor, indices: Tensor) -> None:
-        """Adds features (B, d) before and after the edit, with global sample indices (B,)."""
-        self.append(F.cosine_similarity(source.double(), edited.double())[:, None], indices)
+    def prepare(self, setting: Setting) -> None:
+        """Notes the number of steps, and whose embeddings they are."""
+        self.steps = setting.steps
+        self.columns = (replace(self.columns[0], basis=setting.basis("identity")),)
 
-    def compute(self) -> Estimate:
-        """The mean cosine.
+    @property
+    def names(self) -> Sequence[str]:
+        """One a step, then the last step's once more."""
+        return [*(f"id/step{k + 1}" for k in range(self.steps)), "id"]
 
-        Raises:
-            UserError: no sample, a sample counted twice, or features that are not finite.
-        """
-        cosines = self.gathered()
-        if np.isnan(cosines).any():
-            raise UserError("identity cosine: a feature is not finite; check the generator's images")
-        return bootstrap_mean(cosines)[0]
+    def measure(self, samples: Judged) -> Tensor:
+        """Cosines (B, steps + 1)."""
+        assert samples.source is not None
+        before = samples.source.embeddings.double()
+        cosines = [F.cosine_similarity(before, step.embeddings.double()) for step in samples.steps]
+        return torch.stack([*cosines, cosines[-1]], 1).clamp(-1, 1)  # rounding may step beyond

@@ -1,26 +1,12 @@
-"""95 % intervals of a metric, and the metric base that keeps one row of values per sample."""
-
-from typing import NamedTuple
+"""95 % intervals: the bootstrap over samples, and the jackknife over groups of them."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import stats
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
-from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.estimates import Estimate
 
 _BLOCK = 2**22  # resampled entries held at once
-
-
-class Estimate(NamedTuple):
-    """A metric's value with its 95 % interval; the bounds are NaN where too few samples tell them."""
-
-    value: float
-    low: float
-    high: float
 
 
 def bootstrap_mean(values: NDArray[np.float64], resamples: int = 1000, seed: int = 0) -> list[Estimate]:
@@ -69,42 +55,3 @@ def jackknife(value: float, left_out: list[float]) -> Estimate:
     error = np.sqrt((groups - 1) * np.var(left_out))
     half = float(stats.t.ppf(0.975, groups - 1) * error)
     return Estimate(value, value - half, value + half)
-
-
-class PerSampleMetric(Metric):
-    """Keeps a row of ``width`` numbers per sample, gathered over all processes in global sample order.
-
-    Rows lie flat in a one-dimensional float64 state: the only shape that torchmetrics can gather from a
-    process that saw no sample.
-    """
-
-    full_state_update = False
-    rows: list[Tensor]
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.set_dtype(torch.float64)
-        self.add_state("rows", [], dist_reduce_fx="cat")
-
-    def append(self, values: Tensor, indices: Tensor) -> None:
-        """Adds values (B, width), any float dtype, of the samples with global indices (B,)."""
-        columns = (indices.to(values.device, torch.float64)[:, None], values.to(torch.float64))
-        self.rows.append(torch.cat(columns, 1).flatten())
-
-    def gathered(self) -> NDArray[np.float64]:
-        """All rows (N, width), by rising sample index.
-
-        Raises:
-            UserError: there is no sample, or one was counted twice.
-        """
-        name = type(self).__name__
-        flat = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.empty(0)
-        rows = flat.reshape(-1, 1 + self.width)
-        if not len(rows):
-            raise UserError(f"{name}: no sample was evaluated; give the test split at least one")
-        rows = rows[np.argsort(rows[:, 0])]
-        twice = rows[1:][np.diff(rows[:, 0]) == 0]
-        if len(twice):
-            raise UserError(f"{name}: sample {int(twice[0, 0])} was counted twice; use a sampler that does not pad")
-        return rows[:, 1:]

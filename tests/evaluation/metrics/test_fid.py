@@ -1,11 +1,29 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 
+from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.metrics import FrechetDistance
+from lcg_lightning.evaluation.metrics.base import Setting
 from lcg_lightning.evaluation.metrics.fid import frechet_distance
+
+
+def distance(width):
+    metric = FrechetDistance()
+    metric.prepare(Setting(AttributeSchema(()), networks={"features": "any @0"}, num_features=width))
+    return metric
+
+
+def generated(metric, features, index):
+    metric.update(SimpleNamespace(result=SimpleNamespace(features=features), index=index))
+
+
+def reference(metric, features, index):
+    metric.update_reference(SimpleNamespace(features=features), index)
 
 
 def covariance(generator, d, rank):
@@ -40,13 +58,13 @@ def test_fewer_samples_than_features_agrees_with_the_cross_gram():
     """tr (C1 C2)^(1/2) is the nuclear norm of X Y^T for centred, scaled rows X and Y."""
     g = torch.Generator().manual_seed(2)
     x, y = torch.randn(12, 64, generator=g), torch.randn(15, 64, generator=g) * 2 + 1
-    metric = FrechetDistance(64)
-    metric.update(x, torch.arange(12), real=False)
-    metric.update(y, torch.arange(15), real=True)
+    metric = distance(64)
+    generated(metric, x, torch.arange(12))
+    reference(metric, y, torch.arange(15))
     a, b = ((z.double() - z.double().mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
     expected = (x.double().mean(0) - y.double().mean(0)).square().sum() + a.square().sum() + b.square().sum()
     expected -= 2 * torch.linalg.svdvals(a @ b.T).sum()
-    assert metric.compute().value == pytest.approx(expected.item(), rel=1e-10)
+    assert metric.compute()["fid"].value == pytest.approx(expected.item(), rel=1e-10)
 
 
 def test_interval_has_the_width_that_repeated_sampling_shows():
@@ -54,10 +72,10 @@ def test_interval_has_the_width_that_repeated_sampling_shows():
     g = torch.Generator().manual_seed(3)
     values, halves = [], []
     for _ in range(150):
-        metric = FrechetDistance(4)
-        metric.update(torch.randn(400, 4, generator=g) + 0.7, torch.arange(400), real=False)
-        metric.update(torch.randn(400, 4, generator=g), torch.arange(400), real=True)
-        value, low, high = metric.compute()
+        metric = distance(4)
+        generated(metric, torch.randn(400, 4, generator=g) + 0.7, torch.arange(400))
+        reference(metric, torch.randn(400, 4, generator=g), torch.arange(400))
+        value, low, high = metric.compute()["fid"]
         values.append(value)
         halves.append((high - low) / 2)
     error = np.sqrt(np.mean(np.square(halves))) / 2.262  # Student, 9 degrees of freedom
@@ -65,18 +83,18 @@ def test_interval_has_the_width_that_repeated_sampling_shows():
 
 
 def test_too_few_or_broken_features_are_refused():
-    metric = FrechetDistance(2)
-    metric.update(torch.randn(5, 2), torch.arange(5), real=True)
-    metric.update(torch.randn(1, 2), torch.arange(1), real=False)
-    with pytest.raises(UserError, match="1 generated, 5 real samples"):
+    metric = distance(2)
+    reference(metric, torch.randn(5, 2), torch.arange(5))
+    generated(metric, torch.randn(1, 2), torch.arange(1))
+    with pytest.raises(UserError, match="1 generated, 5 reference samples"):
         metric.compute()
-    metric.update(torch.tensor([[torch.nan, 1.0]]), torch.tensor([1]), real=False)
+    generated(metric, torch.tensor([[torch.nan, 1.0]]), torch.tensor([1]))
     with pytest.raises(UserError, match="not finite"):
         metric.compute()
 
 
 def test_no_interval_where_a_group_is_all_there_is():
-    metric = FrechetDistance(2)
-    for real in (False, True):
-        metric.update(torch.randn(5, 2), 10 * torch.arange(5), real=real)
-    assert np.isnan(metric.compute().low)
+    metric = distance(2)
+    for add in (generated, reference):
+        add(metric, torch.randn(5, 2), 10 * torch.arange(5))
+    assert np.isnan(metric.compute()["fid"].low)

@@ -1,10 +1,15 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.metrics import AttributeAccuracy, IdentityCosine, UntouchedDrift
+from lcg_lightning.evaluation.metrics.accuracy import attribute_scores
+from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 from lcg_lightning.evaluation.metrics.intervals import bootstrap_mean, jackknife
 
 
@@ -31,27 +36,47 @@ def test_jackknife_of_a_mean_is_its_classical_standard_error():
     assert (estimate.high - estimate.low) / 2 == pytest.approx(2.262157 * x.std(ddof=1) / 10**0.5, rel=1e-6)
 
 
+def judged(index=0, asked=None, **pictures):
+    return SimpleNamespace(index=torch.tensor([index]), asked=asked, **pictures)
+
+
 def test_what_cannot_be_measured_is_refused():
-    schema = AttributeSchema((Attribute("Smiling"),))
-    none, one = torch.full((1, 1), torch.nan), torch.ones(1, 1)
-    identity, accuracy, drift = IdentityCosine(), AttributeAccuracy(schema), UntouchedDrift(schema)
+    one, none = torch.ones(1, 1), torch.full((1, 1), torch.nan)
+    setting = Setting(AttributeSchema((Attribute("Smiling"),)), networks={"judge": "any", "identity": "any"})
+    identity, accuracy = IdentityCosine(), AttributeAccuracy()
     with pytest.warns(UserWarning, match="before"), pytest.raises(UserError, match="no sample was evaluated"):
         identity.compute()
+    who = SimpleNamespace(embeddings=one)
     for _ in range(2):
-        identity.update(one, one, torch.tensor([5]))
+        identity.update(judged(5, source=who, steps=[who]))
     with pytest.raises(UserError, match="sample 5 was counted twice"):
         identity.compute()
-    identity.reset()
-    identity.update(one, none, torch.tensor([5]))
-    with pytest.raises(UserError, match="not finite"):
-        identity.compute()
-    accuracy.update(none, none, torch.tensor([0]))
-    with pytest.raises(UserError, match="nothing was asked"):
-        accuracy.compute()
+    accuracy.prepare(setting)
     with pytest.raises(UserError, match="prediction of Smiling is NaN"):
-        accuracy.update(none, one, torch.tensor([1]))
-    drift.update(one, one, one, torch.tensor([0]))
-    with pytest.raises(UserError, match="every attribute"):
-        drift.compute()
-    with pytest.raises(UserError, match="not finite"):
-        drift.update(none, one, none, torch.tensor([1]))
+        attribute_scores(none, one, setting.schema)
+
+
+def test_what_never_counts_has_no_figure():
+    """Nothing was asked, so there is no accuracy; everything was, so there is no drift: the run goes on."""
+    one, none = torch.ones(1, 1), torch.full((1, 1), torch.nan)
+    setting = Setting(AttributeSchema((Attribute("Smiling"),)), edits=True, networks={"judge": "any"})
+    seen = SimpleNamespace(outputs=one)
+    for metric, asked in ((AttributeAccuracy(), none), (UntouchedDrift(), one)):
+        metric.prepare(setting)
+        metric.update(judged(asked=asked, result=seen, source=seen))
+        assert metric.compute() == {}
+
+
+def test_a_row_for_each_sample_is_asked_of_a_metric():
+    class Wrong(PerSampleMetric):
+        columns = (Column("wrong", "Wrong"),)
+
+        def measure(self, samples):
+            return samples.values
+
+    with pytest.raises(UserError, match=r"Wrong: measure gives shape \(2,\), not \(1, 1\)"):
+        Wrong().update(judged(values=torch.ones(2)))
+    metric = Wrong()
+    metric.update(judged(values=torch.tensor([[torch.inf]])))
+    with pytest.raises(UserError, match="Wrong: a sample's value is infinite"):
+        metric.compute()

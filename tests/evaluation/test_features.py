@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.metrics.features import INCEPTION_FILE, clean_resize, load_inception
+from lcg_lightning.evaluation.features import INCEPTION_FILE, clean_resize, load_inception
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # the file is TorchScript
 

@@ -1,0 +1,51 @@
+"""What a metric reports: estimates with their intervals, and the columns that show them."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lcg_lightning.errors import UserError
+
+
+class Estimate(NamedTuple):
+    """A metric's value with its 95 % interval; the bounds are NaN where too few samples tell them."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a metric's figure is recorded and shown.
+
+    Figures share a column of the leaderboard only if name and ``basis`` are equal.
+    """
+
+    name: str
+    """Key of the figure in records: lower-case letters, digits and underscores."""
+    heading: str
+    digits: int = 3
+    higher_is_better: bool = True
+    low: float = -math.inf
+    """Least value that is possible."""
+    high: float = math.inf
+    """Greatest value that is possible."""
+    basis: dict[str, str] = field(default_factory=dict)
+    """What the figure rests on beside the generator, the store and the number of samples, such as the judge."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
+            raise UserError(f"column {self.name!r}: give a name of lower-case letters, digits and underscores")
+
+    def shown(self, value: float, low: float = math.nan, high: float = math.nan) -> str:
+        """A value with the column's digits, and its interval where that is known: ``0.912 [0.901, 0.923]``."""
+        d = self.digits
+        bounds = "" if math.isnan(low) or math.isnan(high) else f" [{low:.{d}f}, {high:.{d}f}]"
+        return f"{value:.{d}f}{bounds}"
+
+
+def owner(figure: str) -> str:
+    """The column that a figure belongs to: ``acc/Smiling`` is a detail of ``acc``."""
+    return figure.split("/", 1)[0]

@@ -1,0 +1,48 @@
+"""The picture beside a record: the first samples, or the first sequences of edits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lcg_lightning.evaluation import figures
+
+SHOWN = 16
+"""Samples in the picture; half of it for strips of edits."""
+
+
+class Gallery:
+    """Keeps small copies of the first samples until they are drawn."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, Tensor, list[str]]] = []
+
+    def add(self, index: Tensor, strips: Sequence[Tensor], captions: Sequence[list[str]]) -> None:
+        """Adds a batch of samples.
+
+        Args:
+            index: global sample indices (B,).
+            strips: images (B, 3, S, S) in [-1, 1] of each column of the strip.
+            captions: of each sample, one text a column.
+        """
+        for b in (index < SHOWN).nonzero()[:, 0].tolist():
+            self.kept.append((int(index[b]), figures.shrink(torch.stack([s[b] for s in strips])).cpu(), captions[b]))
+
+    def gathered(self) -> list[tuple[int, Tensor, list[str]]]:
+        """The samples of all processes, in the order of their indices; every process must call it."""
+        kept = self.kept
+        if dist.is_available() and dist.is_initialized():
+            parts: list[list[tuple[int, Tensor, list[str]]] | None] = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, kept)
+            kept = [item for part in parts for item in part or []]
+        return sorted(kept, key=lambda item: item[0])
+
+
+def draw(samples: Sequence[tuple[int, Tensor, list[str]]], path: Path) -> None:
+    """Draws gathered samples: strips where a sample has several images, else a grid."""
+    if len(samples[0][1]) > 1:
+        figures.strips([(images, captions) for _, images, captions in samples[: SHOWN // 2]], path)
+    else:
+        figures.grid(torch.cat([images for _, images, _ in samples]), [c[0] for _, _, c in samples], 8, path)

@@ -1,0 +1,148 @@
+"""What a metric sees: pictures, what the judging networks say of them, and what was asked."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.features import FeatureExtractor, load_inception
+from lcg_lightning.judges.attribute import AttributeJudge
+from lcg_lightning.judges.identity import IdentityNetwork
+from lcg_lightning.judges.load import load_attribute_judge, load_identity_network, refuse_size
+
+T = TypeVar("T")
+
+
+class Judges(nn.Module):
+    """The networks that judge pictures; each may be None.
+
+    Args:
+        attributes: tells attributes, laid out by ``schema``.
+        identity: tells who is shown.
+        features: what Fréchet distances compare.
+        schema: the attributes of the store.
+    """
+
+    def __init__(
+        self,
+        attributes: AttributeJudge | None,
+        identity: IdentityNetwork | None,
+        features: FeatureExtractor | None,
+        schema: AttributeSchema,
+    ) -> None:
+        super().__init__()
+        self.attributes = None if attributes is None else attributes.select(schema)
+        self.identity, self.features, self.schema = identity, features, schema
+
+    def marks(self) -> dict[str, str]:
+        """Name and fingerprint of each network there is: ``judge``, ``identity``, ``features``."""
+        networks = {"judge": self.attributes, "identity": self.identity, "features": self.features}
+        return {key: f"{n.name} @{n.fingerprint}" for key, n in networks.items() if n is not None}
+
+
+class Pictures:
+    """Decoded pictures, and what the judges say of them: each is computed when first asked for, and kept.
+
+    Args:
+        images: (B, 3, S, S) in [-1, 1], or what makes them.
+        judges: the networks to ask.
+    """
+
+    def __init__(self, images: Tensor | Callable[[], Tensor], judges: Judges) -> None:
+        self._images, self._judges = images, judges
+
+    @cached_property
+    def images(self) -> Tensor:
+        """(B, 3, S, S) in [-1, 1]."""
+        images = self._images if isinstance(self._images, Tensor) else self._images()
+        return _finite(images, "the generator", "an image")
+
+    @cached_property
+    def outputs(self) -> Tensor:
+        """Outputs (B, K) of the attribute judge, laid out by the schema."""
+        judge = _present(self._judges.attributes, "judge")
+        return _finite(judge(self.images), f"judge {judge.name}", "an output")
+
+    @cached_property
+    def embeddings(self) -> Tensor:
+        """Identity embeddings (B, d), compared by cosine."""
+        network = _present(self._judges.identity, "identity")
+        return _finite(network.embed(self.images), f"identity network {network.name}", "an embedding")
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features (B, F) whose distributions are compared."""
+        network = _present(self._judges.features, "features")
+        return _finite(network(self.images), f"features {network.name}", "a feature")
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A batch of samples that a method made, ready to be judged."""
+
+    index: Tensor
+    """(B,) int64, global: the same whatever the batch size and the number of processes."""
+    asked: Tensor
+    """(B, A) targets of all that was asked, in natural units; NaN where nothing was asked."""
+    steps: Sequence[Pictures]
+    """Pictures after each step of an edit; one for generation."""
+    source: Pictures | None = None
+    """Pictures of the sources of edits; None for generation."""
+
+    @property
+    def result(self) -> Pictures:
+        """Pictures after the last step."""
+        return self.steps[-1]
+
+
+def load_features(choice: str, identity: IdentityNetwork | None) -> FeatureExtractor | None:
+    """The features that a Fréchet distance compares.
+
+    Args:
+        choice: ``identity``, ``inception``, the path of Inception's weights, or ``none``.
+        identity: the identity network, if there is one.
+
+    Raises:
+        UserError: no identity network, a file that is not Inception's, or a failed download.
+    """
+    if choice == "none":
+        return None
+    if choice == "identity":
+        if identity is None:
+            raise UserError(
+                "evaluation: no identity network to take features from; set features: inception, or none for no FID"
+            )
+        return identity
+    return load_inception(download=True) if choice == "inception" else load_inception(Path(choice))
+
+
+def load_networks(judge: Any, identity: Any, image_size: int) -> tuple[AttributeJudge | None, IdentityNetwork | None]:
+    """The attribute judge and the identity network of two descriptions, where they are given.
+
+    Raises:
+        UserError: a description that names no network, or one for images of another size.
+    """
+    attributes = None if judge is None else load_attribute_judge(judge)
+    who = None if identity is None else load_identity_network(identity)
+    for network in (attributes, who):
+        if network is not None:
+            refuse_size(network, image_size)
+    return attributes, who
+
+
+def _present(network: T | None, option: str) -> T:
+    if network is None:
+        raise UserError(f"a metric needs the network of {option!r}, but the evaluation has none; name one")
+    return network
+
+
+def _finite(values: Tensor, what: str, one: str) -> Tensor:
+    if not bool(values.isfinite().all()):
+        rows = (~values.flatten(1).isfinite().all(1)).sum()
+        raise UserError(f"{what} gives {one} that is not finite ({int(rows)} of {len(values)} in a batch); check it")
+    return values

@@ -1,0 +1,156 @@
+"""What a metric is: something that sees batches of judged samples and reports estimates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.estimates import Column, Estimate
+from lcg_lightning.evaluation.judged import Judged, Pictures
+from lcg_lightning.evaluation.metrics.intervals import bootstrap_mean
+from lcg_lightning.files import plain
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a metric may know of an evaluation before it begins."""
+
+    schema: AttributeSchema
+    """The attributes of targets (B, A) and of the judge's outputs (B, K)."""
+    edits: bool = False
+    """Whether sources are edited, or images generated."""
+    matches_data: bool = False
+    """Whether a perfect method's images follow the data."""
+    steps: int = 1
+    """Steps of an edit; 1 for generation."""
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Name and fingerprint of each network there is: ``judge``, ``identity``, ``features``."""
+    num_features: int = 0
+    """Width F of :attr:`Pictures.features`."""
+    reference: str = ""
+    """In words, the pictures that :meth:`ImageMetric.update_reference` will see."""
+
+    def basis(self, *networks: str) -> dict[str, str]:
+        """The basis of a column whose figure rests on these networks."""
+        return {name: self.networks[name] for name in networks}
+
+
+class ImageMetric(Metric):
+    """A metric of generated or edited images, over all samples of all processes.
+
+    Subclasses set ``columns`` and write ``update`` and ``compute``; states are added with ``add_state``. Constructor
+    arguments, which YAML may give, go into ``config`` and from there into the record. For the mean of a number that
+    each sample has, :class:`PerSampleMetric` is shorter.
+    """
+
+    full_state_update = False
+    columns: Sequence[Column] = ()
+    """The figures that a leaderboard shows."""
+    uses_reference = False
+    """Whether :meth:`update_reference` is to be called."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = plain(config)
+
+    def applies(self, setting: Setting) -> bool:
+        """Whether there is anything to measure; a metric that does not apply is left out of the record."""
+        return True
+
+    def prepare(self, setting: Setting) -> None:
+        """Learns what it must know, such as the width of its states; called once, before anything else."""
+
+    def update(self, samples: Judged) -> None:
+        """Adds a batch of samples. Over all processes, each index comes once."""
+        raise NotImplementedError
+
+    def update_reference(self, pictures: Pictures, index: Tensor) -> None:
+        """Adds a batch of reference pictures, rows ``index`` (B,) of the reference split."""
+
+    def compute(self) -> dict[str, Estimate]:
+        """Estimates by name: those of the columns, and details such as ``acc/Smiling`` of a column ``acc``."""
+        raise NotImplementedError
+
+
+class PerSampleMetric(ImageMetric):
+    """Means over samples of numbers that each sample has, with 95 % bootstrap intervals.
+
+    Subclasses write :meth:`measure`. Rows lie flat in a one-dimensional float64 state: the only shape that
+    torchmetrics can gather from a process that saw no sample.
+
+    >>> from types import SimpleNamespace
+    >>> class Brightness(PerSampleMetric):
+    ...     columns = (Column("brightness", "Brightness"),)
+    ...     def measure(self, samples):
+    ...         return samples.result.images.mean((1, 2, 3))[:, None]
+    >>> metric = Brightness()
+    >>> images = torch.tensor([0.5, 0.5]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    >>> metric.update(SimpleNamespace(result=SimpleNamespace(images=images), index=torch.arange(2)))
+    >>> metric.compute()
+    {'brightness': Estimate(value=0.5, low=0.5, high=0.5)}
+    """
+
+    rows: list[Tensor]
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.set_dtype(torch.float64)
+        self.add_state("rows", [], dist_reduce_fx="cat")
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Name of each number that a sample has; by default those of the columns."""
+        return [column.name for column in self.columns]
+
+    def measure(self, samples: Judged) -> Tensor:
+        """Numbers (B, len(names)) of the samples, any float dtype; NaN does not count."""
+        raise NotImplementedError
+
+    def update(self, samples: Judged) -> None:
+        """Measures a batch of samples."""
+        values = self.measure(samples)
+        if values.shape != (len(samples.index), len(self.names)):
+            raise UserError(
+                f"{type(self).__name__}: measure gives shape {tuple(values.shape)}, not "
+                f"{(len(samples.index), len(self.names))}: a row for each sample, a column for each name"
+            )
+        columns = (samples.index.to(values.device, torch.float64)[:, None], values.to(torch.float64))
+        self.rows.append(torch.cat(columns, 1).flatten())
+
+    def compute(self) -> dict[str, Estimate]:
+        """The mean of each number that counts for any sample.
+
+        Raises:
+            UserError: there is no sample, one was counted twice, or a number is infinite.
+        """
+        values = self.gathered()
+        if np.isinf(values).any():
+            raise UserError(f"{type(self).__name__}: a sample's value is infinite; check the images")
+        keep = np.flatnonzero((~np.isnan(values)).sum(0)).tolist()
+        names = [self.names[i] for i in keep]
+        return dict(zip(names, bootstrap_mean(values[:, keep]), strict=True)) if names else {}
+
+    def gathered(self) -> NDArray[np.float64]:
+        """All rows (N, len(names)), by rising sample index.
+
+        Raises:
+            UserError: there is no sample, or one was counted twice.
+        """
+        name = type(self).__name__
+        flat = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.empty(0)
+        rows = flat.reshape(-1, 1 + len(self.names))
+        if not len(rows):
+            raise UserError(f"{name}: no sample was evaluated; give the test split at least one")
+        rows = rows[np.argsort(rows[:, 0])]
+        twice = rows[1:][np.diff(rows[:, 0]) == 0]
+        if len(twice):
+            raise UserError(f"{name}: sample {int(twice[0, 0])} was counted twice; use a sampler that does not pad")
+        return rows[:, 1:]

@@ -1,0 +1,32 @@
+"""Where figures come from: versions of what they depend on, and the commit of the code."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+_PACKAGES = ("lcg-lightning", "torch", "lightning", "torchmetrics", "numpy", "scipy", "clean-fid")
+
+
+def collect_versions() -> dict[str, str]:
+    """Versions of Python and the numerical packages, and the name of the device."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {
+        "python": platform.python_version(),
+        "device": device,
+        **{name: version(name) for name in _PACKAGES},
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that this package runs from, ``-dirty`` if changed; None outside a checkout."""
+    file = Path(__file__)
+    git = ["git", "-C", str(file.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], check=True, capture_output=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

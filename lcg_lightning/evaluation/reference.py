@@ -1,0 +1,87 @@
+"""Pictures of a store's rows: their image files where these are given, else their decoded latents."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lcg_lightning.data.distributed import UnpaddedSampler
+from lcg_lightning.data.images import ImageFiles, ImageRef, find_images
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.errors import UserError
+
+
+def files_of(folder: Path, store: LatentStore, split: str, size: int) -> list[ImageRef]:
+    """The image file of each row of a split, in order.
+
+    Args:
+        folder: folder or LMDB of images.
+        store: whose rows they are.
+        split: of the store.
+        size: which images to take from an LMDB that holds several sizes of each.
+
+    Raises:
+        UserError: a row without an image.
+    """
+    found = find_images(folder, size)
+    ids = store.split(split).ids
+    if missing := [i for i in ids if i not in found]:
+        raise UserError(f"{folder}: no image for {missing[0]} and {len(missing) - 1} more {split} rows")
+    return [found[i] for i in ids]
+
+
+def read_files(files: list[ImageRef], rows: Tensor, size: int, resize: bool) -> Tensor:
+    """Images (B, 3, size, size) in [-1, 1] of rows (B,), on the CPU."""
+    images = ImageFiles([files[i] for i in rows.tolist()], size, resize=resize)
+    return torch.stack([images[i] for i in range(len(images))])
+
+
+class Reference:
+    """The pictures that a distribution of generated pictures is compared with: one split of a store.
+
+    Args:
+        store: holds the split.
+        space: of the store's latents, with the generator.
+        split: train or val; the test rows are what methods are asked for, and may answer with.
+        images: folder or LMDB of the image files; without it the rows' latents are decoded.
+        resize: scale square image files to the generator's size instead of refusing them.
+        seed: of the noise of decoded images, where the generator takes noise.
+
+    Raises:
+        UserError: the store has no such split, it is the test split, or a row has no image.
+    """
+
+    def __init__(
+        self, store: LatentStore, space: LatentSpace, split: str, images: Path | None, resize: bool, seed: int
+    ) -> None:
+        if split == "test":
+            raise UserError("evaluation: reference is test, but its rows are what is asked; give val or train")
+        if split not in store.sizes:
+            raise UserError(
+                f"{store.path} has no {split} split for FID to compare with (it has {', '.join(store.sizes)}); give "
+                "another as reference, or set features: none"
+            )
+        self.latents = store.split(split).latents
+        self.space, self.split, self.resize, self.seed = space, split, resize, seed
+        self.size = space.generator.image_size
+        self.files = None if images is None else files_of(images, store, split, self.size)
+
+    def __str__(self) -> str:
+        kind = "decoded latents" if self.files is None else "resized image files" if self.resize else "image files"
+        return f"{len(self.latents)} {kind} of {self.split} at {self.size} pixels"
+
+    def batches(self, size: int, world: int, rank: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """One process's share of the rows: images (B, 3, S, S) in [-1, 1] on the device, and the rows (B,).
+
+        Batches are dealt to the processes in turn, so they are the same however many there are.
+        """
+        share = UnpaddedSampler(range(len(self.latents)), world, rank, block=size).share
+        for start in range(0, len(share), size):
+            rows = torch.tensor(share[start : start + size])
+            if self.files is not None:
+                yield read_files(self.files, rows, self.size, self.resize).to(device), rows
+            else:
+                z = self.space.standardize(self.latents[rows].to(device))
+                yield self.space.decode_samples(z, self.seed, rows), rows
