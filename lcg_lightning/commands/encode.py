@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from lcg_lightning.data import encode as encoding
 from lcg_lightning.data.annotated import DataSource, ImageData, LatentData
-from lcg_lightning.data.shards import ensure_place
+from lcg_lightning.data.place import ensure_place
 from lcg_lightning.data.sources import celebahq, generated, styleflow, tables  # noqa: F401 - named in YAML
 from lcg_lightning.data.sources.generated import Sampled
 from lcg_lightning.data.work import Loop

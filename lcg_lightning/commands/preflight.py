@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from lcg_lightning.data.place import ensure_place
 from lcg_lightning.errors import UserError
-from lcg_lightning.files import ensure_creatable, read_text
+from lcg_lightning.files import read_text
 
 MAX_NODES = 100_000
 """Values that a YAML file may hold once its aliases are written out."""
@@ -38,7 +39,7 @@ def check(args: Sequence[str], out: int | str) -> None:
         elif name == f"--{out}":
             found = value
     if isinstance(found, str):
-        ensure_creatable(Path(found))
+        ensure_place(Path(found))
 
 
 def load_yaml(path: Path) -> Any:

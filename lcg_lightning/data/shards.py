@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,36 +14,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lcg_lightning.data.place import PUBLISHED, partial
 from lcg_lightning.data.rows import check_finite
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import (
     atomic,
     atomic_folder,
-    ensure_creatable,
-    ensure_writable,
     load_json,
     refuse_occupied,
     rename_folder,
 )
-
-
-def partial(out: Path) -> Path:
-    """Where the finished rows of a store are kept until it is whole."""
-    real = Path(os.path.realpath(out))
-    return real.with_name(f"{real.name}.partial")
-
-
-def ensure_place(out: Path) -> None:
-    """Check, before anything is loaded, that a store can be made or an interrupted run can go on.
-
-    Raises:
-        UserError: something else is there, or nothing can be written there.
-    """
-    if partial(out).exists():
-        ensure_writable(partial(out))
-    else:
-        ensure_creatable(out)
 
 
 class Shards:
@@ -95,7 +75,7 @@ class Shards:
 
     def _published(self) -> bool:
         """Whether an earlier run of the same rows was stopped after it filled ``out``."""
-        mark = self.folder / "published.json"
+        mark = self.folder / PUBLISHED
         if not mark.exists() or not (self.out / "store.json").exists():
             return False
         found = load_json(mark)
@@ -113,7 +93,7 @@ class Shards:
         made = self.folder / "store"
         shutil.rmtree(made, ignore_errors=True)  # of a run that was killed here
         content = LatentStore.open(write(made)).content_hash
-        with atomic(self.folder / "published.json") as file:
+        with atomic(self.folder / PUBLISHED) as file:
             file.write_text(json.dumps({"run": self.run, "content": content}), encoding="utf-8")
         rename_folder(made, self.out)
 
@@ -122,7 +102,7 @@ class Shards:
         for file in self.folder.glob("*"):
             if file.is_dir():
                 shutil.rmtree(file)
-            elif file.name != "published.json":
+            elif file.name != PUBLISHED:
                 file.unlink()
         last = self.folder.rename(self.folder.with_name(f".{uuid.uuid4().hex}"))
         shutil.rmtree(last)

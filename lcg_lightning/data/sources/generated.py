@@ -9,11 +9,14 @@ from lcg_lightning.formats.descriptions import plain_spec
 from lcg_lightning.judges.attribute import AttributeJudge
 from lcg_lightning.judges.load import load_attribute_judge
 
+MOST = 10_000_000
+"""Rows of one data set: they are kept in memory."""
+
 
 class Sampled(DataSource):
     """Latents from the generator's own distribution, labelled by an attribute network on their images.
 
-    So StyleFlow and LACE made their data.
+    StyleFlow and LACE made their data like this.
 
     Args:
         n: rows to draw.
@@ -30,8 +33,8 @@ class Sampled(DataSource):
         seed: int = 0,
     ) -> None:
         super().__init__(n=n, attributes=plain_spec(attributes), keep=keep, seed=seed)
-        if n < 1:
-            raise UserError(f"Sampled: n is {n}; draw at least one")
+        if not 1 <= n <= MOST:
+            raise UserError(f"Sampled: n is {n}; draw from 1 to {MOST}")
         self.n, self.attributes, self.keep, self.seed = n, attributes, keep, seed
 
     def judge(self) -> AttributeJudge:
