@@ -119,6 +119,10 @@ def test_every_command_takes_them(strangers, capsys):
     store = LatentStore.open(strangers / "store", load_generator("mine.yaml"))
     test = store.split("test")
     assert torch.equal(test.labels, (test.latents[:, :2] > 0).float())
+    mine = ["store", "drawn", "--method=Retrieval", "--n=2", "--generator=mine.yaml"]
+    assert main(["sample", "Red & ~Green", *mine]) == 0
+    mine = ["store", "edited", "--method=LatentArithmetic", "--n=2", f"--generator={json.dumps(GENERATOR)}"]
+    assert main(["edit", '["Red"]', *mine]) == 0
     arguments = {
         "data": {"class_path": "LatentDataModule", "init_args": {"store": "store", "batch_size": 16}},
         "trainer": {"accelerator": "cpu", "logger": False, "enable_progress_bar": False},
