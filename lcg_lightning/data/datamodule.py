@@ -1,4 +1,4 @@
-"""Standardized latents with their labels, in batches, for training, testing and prediction."""
+"""Standardized latents with their labels, in batches, for training and testing."""
 
 import math
 from collections.abc import Iterator
@@ -67,23 +67,24 @@ class LatentDataModule(LightningDataModule):
     """The latents of a store, standardized by its train split.
 
     Training rows are shuffled by (``seed``, epoch) alone, so a resumed run sees the order it would have seen.
-    Testing and predicting, and validating outside of fit, take each row exactly once over all processes.
+    Testing, and validating outside of a fit, take each row exactly once over all processes.
 
     Args:
         store: folder of a latent store.
         batch_size: rows in a batch, per process.
         seed: of the order of the training rows.
-        predict_split: the split that ``predict`` reads.
+
+    Raises:
+        UserError: ``store`` is no latent store, or batch_size is below 1.
     """
 
-    def __init__(self, store: str | Path, batch_size: int = 256, seed: int = 0, predict_split: str = "test") -> None:
+    def __init__(self, store: str | Path, batch_size: int = 256, seed: int = 0) -> None:
         super().__init__()
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         self.store = LatentStore.open(store)
         self.batch_size = batch_size
         self.seed = seed
-        self.predict_split = predict_split
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than test rows
 
     @property
@@ -116,10 +117,6 @@ class LatentDataModule(LightningDataModule):
     def test_dataloader(self) -> LatentLoader:
         """Batches of test."""
         return self._loader("test", padded=False)
-
-    def predict_dataloader(self) -> LatentLoader:
-        """Batches of ``predict_split``."""
-        return self._loader(self.predict_split, padded=False)
 
     def _loader(self, split: str, *, padded: bool, shuffle: bool = False, full: bool = False) -> LatentLoader:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

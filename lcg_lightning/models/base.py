@@ -2,41 +2,82 @@
 
 import copy
 import math
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.diffusion.noise import generator_of, sample_noise
 from lcg_lightning.diffusion.schedule import make_schedule, q_sample
+from lcg_lightning.errors import UserError
 
 ScheduleName = Literal["linear", "cosine", "constant"]
 
+_AT_LEAST = {
+    "latent_dim": 1,
+    "hidden": 1,
+    "layers": 2,
+    "time_hidden": 1,
+    "buckets": 1,
+    "num_steps": 1,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+    "decay_steps": 1,
+    "ema_decay": 0,
+}
+FROM_THE_COMMAND_LINE = ["_class_path", "_instantiator"]
+"""What Lightning's command line adds to a module's arguments: the place of the class, which may move."""
+_OPTIONAL = ("decay_steps",)
+_NOT_OF_THE_NETWORK = ("lr", "weight_decay", "warmup_steps", "decay_steps", "ema_decay", "seed")
+_SAME_STORE = "give the store that it was trained on"
+_MAY_CHANGE = ("warmup_steps", "decay_steps")  # a resumed run may plan its learning rate anew
+
+
+def check_arguments(given: Mapping[str, Any]) -> None:
+    """Check the arguments of a module by name; other names are left alone.
+
+    Raises:
+        UserError: one is out of range; the message names it and gives the range.
+    """
+    for name, low in _AT_LEAST.items():
+        value = given.get(name, low)
+        if value is None and name in _OPTIONAL:
+            continue
+        if value is None or not low <= value < math.inf:
+            raise UserError(f"{name} is {value}; it must be at least {low}")
+    if not 0 < given["lr"] < math.inf:
+        raise UserError(f"lr is {given['lr']}; it must be above 0")
+    if given["ema_decay"] >= 1:
+        raise UserError(f"ema_decay is {given['ema_decay']}; it must be below 1 (0 averages nothing)")
+
 
 class NoisedLatentModule(L.LightningModule):
-    """Trains ``net`` on noised latents and keeps ``ema``, an exponential average of its weights.
+    """Trains ``net`` on noised latents and keeps ``ema``, an exponential moving average of its weights.
 
     Training noise is drawn from (seed, epoch, batch index, rank), so a resumed run repeats the
-    uninterrupted one bit for bit; evaluation noise belongs to the sample. Both networks live in the state
-    dict, hence in every checkpoint.
+    uninterrupted one bit for bit. Evaluation noise belongs to the sample. Checkpoints hold both networks.
 
     Args:
         net: the network to train.
         schedule: name of the noise schedule.
-        num_steps: T, its number of steps.
-        lr: AdamW's learning rate.
-        weight_decay: AdamW's weight decay.
-        warmup_steps: optimizer steps over which the learning rate rises linearly.
-        decay_steps: optimizer steps at whose end a cosine has brought the learning rate to 0; None keeps it.
-        ema_decay: share of the average kept per optimizer step; (1 + n) / (10 + n) while that is smaller.
-        seed: of the noise.
+        num_steps: T, the number of noise levels, at least 1.
+        lr: AdamW's learning rate, above 0.
+        weight_decay: AdamW's weight decay, at least 0.
+        warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
+        decay_steps: optimizer steps over which the learning rate falls to 0 along a cosine; None keeps it constant.
+        ema_decay: share of the average that each optimizer step keeps, in [0, 1); step n keeps
+            (1 + n) / (10 + n) while that is smaller.
+        seed: seed of the noise.
     """
 
     levels: Tensor
     statistics: tuple[Tensor, Tensor] | None = None
-    """Mean and standard deviation (*latent_shape) float64 that standardize the latents it was trained on."""
+    """Mean and standard deviation (*latent_shape) float64 of the latents before they were standardized."""
+    _stage: str | None = None
 
     def __init__(
         self,
@@ -62,18 +103,45 @@ class NoisedLatentModule(L.LightningModule):
         self.seed = seed
 
     def setup(self, stage: str) -> None:
-        """Keeps what standardizes the data of a fit."""
+        """Takes the statistics of the data it works on.
+
+        Raises:
+            UserError: it is tested on latents that are standardized otherwise than those it was trained on.
+        """
+        self._stage = stage
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, LatentDataModule):
-            self.statistics = data.store.mean, data.store.std
+        if isinstance(data, LatentDataModule):
+            own = data.store.mean, data.store.std
+            if stage != "fit" and self.statistics and not same_statistics(self.statistics, own):
+                raise UserError(f"{data.store.path}: latents that are standardized by other statistics; {_SAME_STORE}")
+            self.statistics = own
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes what standardizes its latents beside the weights."""
+        """Writes the statistics of the latents beside the weights."""
         checkpoint["statistics"] = self.statistics
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Reads it, unless a fit has set it from its data."""
-        self.statistics = self.statistics or checkpoint.get("statistics", checkpoint.get("whitening"))
+        """Reads the statistics, and checks that a run goes on as it began.
+
+        Raises:
+            UserError: the checkpoint belongs to other latents, or to a module with other arguments.
+        """
+        found = checkpoint.get("statistics", checkpoint.get("whitening"))
+        if self._stage is None:  # no trainer, as in load_from_checkpoint
+            self.statistics = found
+            return
+        path = self.trainer.ckpt_path
+        if self.statistics and found and not same_statistics(self.statistics, found):
+            raise UserError(f"{path}: made for latents that are standardized by other statistics; {_SAME_STORE}")
+        self.statistics = self.statistics or found
+        free = _MAY_CHANGE if self._stage == "fit" else _NOT_OF_THE_NETWORK
+        before = checkpoint.get("hyper_parameters", {})
+        for name, value in self.hparams.items():
+            if name not in free and before.get(name, value) != value:
+                raise UserError(
+                    f"{path}: made with {name} {_short(before[name])}, but {name} is {_short(value)} here; "
+                    "give the configuration that it was made with"
+                )
 
     def noise_for_training(self, z0: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Times (B,) int64, spread evenly over 0 .. T-1 from a random start, and noise of z0's shape."""
@@ -98,8 +166,7 @@ class NoisedLatentModule(L.LightningModule):
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
         keep = min(self.ema_decay, (1 + step) / (10 + step))
-        average = cast(list[Tensor], list(self.ema.parameters()))
-        torch._foreach_lerp_(average, [p.detach() for p in self.net.parameters()], 1 - keep)
+        get_ema_multi_avg_fn(keep)(list(self.ema.parameters()), list(self.net.parameters()), step)  # type: ignore[no-untyped-call]
 
     def configure_optimizers(self) -> Any:
         """AdamW, with the learning rate's warmup and decay."""
@@ -112,3 +179,16 @@ class NoisedLatentModule(L.LightningModule):
         if self.decay_steps is None:
             return warmup
         return warmup * (1 + math.cos(math.pi * min(1.0, step / self.decay_steps))) / 2
+
+
+def same_statistics(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+    """Whether two pairs of mean and standard deviation, of any shape, standardize alike to float32's precision."""
+    return all(
+        x.numel() == y.numel() and torch.allclose(x.flatten().cpu(), y.flatten().cpu(), rtol=1e-4, atol=1e-6)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 40 else f"{text[:37]}..."

@@ -1,14 +1,15 @@
 """The latent classifier: all attributes on noised latents, calibrated per noise level."""
 
+from typing import Any
+
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.conditions import Is, log_prob
-from lcg_lightning.data.datamodule import LatentBatch
-from lcg_lightning.models.base import NoisedLatentModule, ScheduleName
+from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule, LatentLoader
+from lcg_lightning.models.base import FROM_THE_COMMAND_LINE, NoisedLatentModule, ScheduleName, check_arguments
 from lcg_lightning.models.calibration import fit_calibration
 from lcg_lightning.networks.latent import LatentClassifierNet
 
@@ -19,24 +20,27 @@ REPORTED_LEVELS = 5
 class LatentClassifier(NoisedLatentModule):
     """p_phi(c | z_t, t), trained by the negative log-likelihood of the known labels (arXiv 2304.12536).
 
-    Every validation epoch fits the calibration of the averaged network anew, on the validation rows at the
-    noise levels of that epoch, so every checkpoint is calibrated. Training and ``val/loss`` are uncalibrated;
-    ``time_table``, ``forward_at``, ``forward`` and the test are calibrated and use the averaged weights.
+    The averaged network is calibrated on the rows of the val split, whenever a checkpoint is written and at the end
+    of training. Training and ``val/loss`` are uncalibrated. ``time_table``, ``forward_at``, ``forward`` and the test
+    are calibrated and use the averaged weights.
 
     Args:
-        latent_dim: D, the flattened size of a latent.
-        attributes: the schema, as ``AttributeSchema.to_json`` gives it.
-        hidden: width of the hidden layers.
-        layers: number of linear layers, the heads included.
-        buckets: number of noise levels that are calibrated apart.
-        schedule: name of the noise schedule; that of the prior it will guide.
-        num_steps: T, its number of steps.
-        lr: AdamW's learning rate.
-        weight_decay: AdamW's weight decay.
-        warmup_steps: optimizer steps over which the learning rate rises linearly.
-        decay_steps: optimizer steps at whose end a cosine has brought the learning rate to 0; None keeps it.
-        ema_decay: share of the averaged weights kept per optimizer step.
-        seed: of the training and evaluation noise.
+        latent_dim: D, the number of values in a latent; taken from the data.
+        attributes: the schema, as ``AttributeSchema.to_json`` gives it; taken from the data.
+        hidden: width of the hidden layers, at least 1.
+        layers: number of linear layers with the heads, at least 2.
+        buckets: ranges of noise levels, each with its own calibration, at least 1.
+        schedule: name of the noise schedule; must be that of the prior it guides.
+        num_steps: T, the number of noise levels, at least 1; must be that of the prior it guides.
+        lr: AdamW's learning rate, above 0.
+        weight_decay: AdamW's weight decay, at least 0.
+        warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
+        decay_steps: optimizer steps over which the learning rate falls to 0 along a cosine; None keeps it constant.
+        ema_decay: share of the averaged weights that each optimizer step keeps, in [0, 1).
+        seed: seed of the training and evaluation noise.
+
+    Raises:
+        UserError: an argument is out of range.
     """
 
     ema: LatentClassifierNet
@@ -58,6 +62,7 @@ class LatentClassifier(NoisedLatentModule):
         ema_decay: float = 0.999,
         seed: int = 0,
     ) -> None:
+        check_arguments(locals())
         schema = AttributeSchema.from_json(attributes)
         super().__init__(
             LatentClassifierNet(latent_dim, schema.num_outputs, num_steps, hidden, layers, buckets),
@@ -70,12 +75,12 @@ class LatentClassifier(NoisedLatentModule):
             ema_decay=ema_decay,
             seed=seed,
         )
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=FROM_THE_COMMAND_LINE)
         self.schema = schema
         self.val_loss, self.test_loss, self.test_log_prob = (MeanMetric() for _ in range(3))
         self.attribute_scores = nn.ModuleList(MeanMetric() for _ in schema)
         self.level_scores = nn.ModuleList(MeanMetric() for _ in range(REPORTED_LEVELS))
-        self._validated: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._calibrated = True
 
     def time_table(self, t: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """One row of the averaged, calibrated network per time index in t (S,)."""
@@ -107,30 +112,46 @@ class LatentClassifier(NoisedLatentModule):
         self.log("train/loss", loss)
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        """Forgets the rows of the epoch before."""
-        self._validated = []
-
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Logs ``val/loss`` and the accuracy per attribute and per noise level."""
         z0, labels = batch["latents"], batch["labels"]
         t, eps = self.noise_for_evaluation(z0, batch["index"])
         outputs = self.ema.trunk(self.noised(z0, t, eps), t)
-        self._validated.append((outputs, labels, self.ema.bucket(t)))
         self.val_loss.update(-self.log_probs(outputs, labels).sum(1))
         self.log("val/loss", self.val_loss, prog_bar=True)
         self._log_accuracy("val", outputs, labels, t)
 
-    def on_validation_epoch_end(self) -> None:
-        """Fits the calibration of the averaged network on all processes' rows, within fit."""
-        if self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step, after which the calibration is out of date."""
+        super().optimizer_step(*args, **kwargs)
+        self._calibrated = False
+
+    def on_train_end(self) -> None:
+        """Calibrates the network that training ended with."""
+        self._calibrate()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Calibrates the network that is written."""
+        self._calibrate()  # in place, so in the checkpoint's state dict too
+        super().on_save_checkpoint(checkpoint)
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Fits the calibration on all processes' rows of the val split, if the network has changed since."""
+        data = getattr(self.trainer, "datamodule", None)
+        if self._calibrated or not isinstance(data, LatentDataModule):
             return
-        outputs, labels, bucket = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
-        self._validated = []
-        buckets = len(self.ema.gain)
-        gain, shift = fit_calibration(outputs, labels, bucket, buckets, self.schema, self._total)
-        self.ema.gain.copy_(gain)
-        self.ema.shift.copy_(shift)
+        loader, rows = data.val_dataloader(), []
+        for batch in loader if isinstance(loader, LatentLoader) else []:
+            z0, labels = batch["latents"].to(self.device), batch["labels"].to(self.device)
+            t, eps = self.noise_for_evaluation(z0, batch["index"])
+            rows.append((self.ema.trunk(self.noised(z0, t, eps), t), labels, self.ema.bucket(t)))
+        if rows:
+            outputs, labels, bucket = (torch.cat(parts) for parts in zip(*rows, strict=True))
+            gain, shift = fit_calibration(outputs, labels, bucket, len(self.ema.gain), self.schema, self._total)
+            self.ema.gain.copy_(gain)
+            self.ema.shift.copy_(shift)
+        self._calibrated = True
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Logs ``test/loss`` and accuracies over all noise, and ``test/log_prob``, log p(c | z0) in nats.

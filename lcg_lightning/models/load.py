@@ -1,7 +1,8 @@
 """Trained priors and classifiers, from checkpoints."""
 
+import inspect
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -9,17 +10,19 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.checkpoints import load_weights, peek, read_checkpoint
 from lcg_lightning.formats.diffae_checkpoint import is_diffae, load_latent_net
-from lcg_lightning.models.base import NoisedLatentModule
+from lcg_lightning.models.base import NoisedLatentModule, same_statistics
 from lcg_lightning.models.classifier import LatentClassifier
 from lcg_lightning.models.prior import LatentPrior
+
+Module = TypeVar("Module", bound=NoisedLatentModule)
 
 
 def load_prior(path: Path, store: LatentStore) -> LatentPrior:
     """A trained prior, ours or that of a DiffAE latent checkpoint, checked against the store it is to work on.
 
     Raises:
-        UserError: the file is no prior checkpoint, one for latents of another size, or standardized
-            otherwise than the store's.
+        UserError: the file is no prior checkpoint, holds weights that are not finite, or was made for latents of
+            another size or standardized by other statistics than the store's.
     """
     prior = prior_of_diffae(path) if is_diffae(peek(path)) else _load(LatentPrior, path)
     _check_latents(path, prior, store)
@@ -30,9 +33,10 @@ def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
     """A trained classifier, checked against the store it is to work on.
 
     Raises:
-        UserError: the file is no classifier checkpoint, or one of another schema or latent size.
+        UserError: the file is no classifier checkpoint, holds weights that are not finite, or was made for another
+            schema, or for latents of another size or standardized by other statistics than the store's.
     """
-    classifier: LatentClassifier = _load(LatentClassifier, path)
+    classifier = _load(LatentClassifier, path)
     _check_latents(path, classifier, store)
     if classifier.schema != store.schema:
         raise UserError(
@@ -42,13 +46,17 @@ def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
     return classifier
 
 
-def _load(kind: Any, path: Path) -> Any:
-    read_checkpoint(path)
+def _load(kind: type[Module], path: Path) -> Module:
+    checkpoint = read_checkpoint(path)
+    own = inspect.signature(kind).parameters
     try:
-        module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # another module's checkpoint can fail in any way
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a {kind.__name__} checkpoint ({line}); give the one `lcg fit` wrote") from error
+        module = kind(**{name: value for name, value in checkpoint["hyper_parameters"].items() if name in own})
+        state = dict(checkpoint["state_dict"])
+    except Exception as error:  # another program's checkpoint can fail in any way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+        raise UserError(f"{path}: not a {kind.__name__} checkpoint ({reason}); give the one `lcg fit` wrote") from error
+    load_weights(module, state, path)
+    module.on_load_checkpoint(checkpoint)
     return module.eval().requires_grad_(False)
 
 
@@ -57,15 +65,11 @@ def _check_latents(path: Path, network: NoisedLatentModule, store: LatentStore) 
     if width != wanted:
         raise UserError(f"{path}: made for latents of {width} numbers, but the store {store.path} has {wanted}")
     own = (store.mean, store.std)
-    if network.statistics is not None and not all(map(_same, network.statistics, own)):
+    if network.statistics is not None and not same_statistics(network.statistics, own):
         raise UserError(
             f"{path}: made for latents that are standardized by other statistics than those of {store.path}; train it "
             "on this store (for the prior of a DiffAE checkpoint, encode the store with that checkpoint as generator)"
         )
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.allclose(a.flatten(), b.flatten(), rtol=1e-4, atol=1e-6)
 
 
 def prior_of_diffae(path: Path) -> LatentPrior:

@@ -9,7 +9,7 @@ from torchmetrics import MeanMetric
 from lcg_lightning.data.datamodule import LatentBatch
 from lcg_lightning.diffusion.bound import bits_per_dim, elbo_estimate
 from lcg_lightning.diffusion.noise import sample_noise
-from lcg_lightning.models.base import NoisedLatentModule, ScheduleName
+from lcg_lightning.models.base import FROM_THE_COMMAND_LINE, NoisedLatentModule, ScheduleName, check_arguments
 from lcg_lightning.networks.latent import LatentMLP
 
 ELBO_DRAWS = 8
@@ -27,19 +27,22 @@ class LatentPrior(NoisedLatentModule):
     Sampling and evaluation go through the averaged weights: ``time_table``, ``forward_at``, ``forward``.
 
     Args:
-        latent_dim: D, the flattened size of a latent.
-        hidden: width of the hidden layers.
-        layers: number of linear layers.
-        time_hidden: width of the time embedding.
-        output: what the network's own output is.
+        latent_dim: D, the number of values in a latent; taken from the data.
+        hidden: width of the hidden layers, at least 1.
+        layers: number of linear layers, at least 2.
+        time_hidden: width of the time embedding, at least 1.
+        output: what the network predicts: "residual" as above, or "eps", the noise itself.
         schedule: name of the noise schedule.
-        num_steps: T, its number of steps.
-        lr: AdamW's learning rate.
-        weight_decay: AdamW's weight decay.
-        warmup_steps: optimizer steps over which the learning rate rises linearly.
-        decay_steps: optimizer steps at whose end a cosine has brought the learning rate to 0; None keeps it.
-        ema_decay: share of the averaged weights kept per optimizer step.
-        seed: of the training and evaluation noise.
+        num_steps: T, the number of noise levels, at least 1.
+        lr: AdamW's learning rate, above 0.
+        weight_decay: AdamW's weight decay, at least 0.
+        warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
+        decay_steps: optimizer steps over which the learning rate falls to 0 along a cosine; None keeps it constant.
+        ema_decay: share of the averaged weights that each optimizer step keeps, in [0, 1).
+        seed: seed of the training and evaluation noise.
+
+    Raises:
+        UserError: an argument is out of range.
     """
 
     ema: LatentMLP
@@ -61,6 +64,7 @@ class LatentPrior(NoisedLatentModule):
         ema_decay: float = 0.999,
         seed: int = 0,
     ) -> None:
+        check_arguments(locals())
         super().__init__(
             LatentMLP(latent_dim, hidden, layers, time_hidden=time_hidden),
             schedule=schedule,
@@ -72,7 +76,7 @@ class LatentPrior(NoisedLatentModule):
             ema_decay=ema_decay,
             seed=seed,
         )
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["attributes", *FROM_THE_COMMAND_LINE])
         self.output = output
         self.val_loss, self.val_bpd, self.test_elbo, self.test_bpd = (MeanMetric() for _ in range(4))
 

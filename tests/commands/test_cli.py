@@ -171,7 +171,7 @@ def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):
     assert "trained on attributes Eyeglasses" in message
     swapped = sampling[3].replace("classifier", "prior", 1)
     message = fails(capsys, "sample", "Hat", *sampling[:2], swapped, sampling[3])
-    assert "not a LatentPrior checkpoint" in message
+    assert "holds no LatentPrior" in message
     assert "give a checkpoint file" in fails(
         capsys, "sample", "Hat", *sampling[:2], "--method.prior=nowhere.ckpt", sampling[3]
     )

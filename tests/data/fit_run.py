@@ -32,9 +32,6 @@ class Notes(LightningModule):
     def test_step(self, batch, batch_idx):
         self.note("test", batch)
 
-    def predict_step(self, batch, batch_idx):
-        self.note("predict", batch)
-
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
@@ -52,6 +49,5 @@ if __name__ == "__main__":
     run.fit(notes, data)
     run.validate(notes, data)
     run.test(notes, data)
-    run.predict(notes, data, return_predictions=False)
     (out / f"{run.global_rank}.json").write_text(json.dumps(notes.rows))
     run.strategy.barrier()

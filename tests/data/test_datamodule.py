@@ -34,7 +34,7 @@ def flat(batches):
     return [row for batch in batches for row in batch]
 
 
-def test_batches_are_whitened_rows_of_the_split(store):
+def test_batches_are_standardized_rows_of_the_split(store):
     data = LatentDataModule(store, batch_size=8, seed=1)
     assert (data.latent_dim, data.latent_shape, data.attributes) == (6, (2, 3), SCHEMA.to_json())
     train = rows(20, 0).latents.double()
@@ -74,7 +74,7 @@ def test_two_processes_share_the_rows(store, tmp_path):
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    for stage in ("val", "test", "predict"):
+    for stage in ("val", "test"):
         shares = [flat(rank[stage]) for rank in seen]
         assert sorted(len(share) for share in shares) == [3, 4]
         assert sorted(flat(shares)) == list(range(7))

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,13 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def fit(store):
-    """Runs ``lcg fit`` on a module's debug configuration into a folder; returns the exit status."""
+    """Runs ``lcg fit`` on a debug configuration, made smaller, into a folder; returns the exit status."""
 
     def run(kind, folder, *options):
-        config = ROOT / "configs/debug" / f"{kind}.yaml"
+        config = ROOT / "configs/debug" / f"{kind or 'prior'}.yaml"
         places = [f"--data.init_args.store={store}", f"--trainer.default_root_dir={folder}"]
-        return main(["fit", f"--config={config}", *places, *SMALL, "--model.init_args.hidden=8", *options])
+        small = [*SMALL, *(["--model.init_args.hidden=8"] if kind else [])]
+        return main(["fit", f"--config={config}", *places, *small, *options])
 
     return run
 
@@ -146,3 +148,54 @@ def test_lightnings_own_checkpoints_work_beside_it(fit, tmp_path):
     again = f"--ckpt_path={tmp_path / 'epoch=1.ckpt'}"
     assert fit("prior", tmp_path, "--trainer.max_epochs=3", again) == 0
     assert read(tmp_path / "last.ckpt")["epoch"] == 2
+
+
+DIVERGING = """
+import torch
+
+from lcg_lightning.models.prior import LatentPrior
+
+
+class Diverging(LatentPrior):
+    def __init__(self, latent_dim: int, where: str = "loss", **options) -> None:
+        super().__init__(latent_dim, hidden=8, layers=2, time_hidden=4)
+        self.where = where
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * torch.nan if self.where == "loss" and self.global_step == 2 else loss
+
+    def on_before_optimizer_step(self, optimizer):
+        if self.where == "gradient" and self.global_step == 2:
+            self.net.output.bias.grad[0] = torch.inf
+
+    def optimizer_step(self, *args, **kwargs):
+        super().optimizer_step(*args, **kwargs)
+        if self.where == "weight" and self.global_step == 2:  # the third
+            self.net.output.bias.data[0] = torch.nan
+"""
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient", "weight"])
+def test_a_number_that_is_not_finite_ends_training_with_its_step(where, fit, tmp_path, capsys, monkeypatch):
+    (tmp_path / "diverging.py").write_text(DIVERGING)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "diverging", raising=False)
+    saving = json.dumps({"class_path": "ModelCheckpoint", "init_args": {"dirpath": "own", "every_n_train_steps": 3}})
+    model = ["--model=diverging.Diverging", f"--model.init_args.where={where}"]
+    line = refused(capsys, fit(None, tmp_path, *model, f"--trainer.callbacks=[{saving}]"))
+    assert "not finite at step 3;" in line
+    assert not list(tmp_path.glob("**/*.ckpt"))
+
+
+def test_a_resumed_fit_keeps_its_arguments_and_its_store(fit, tmp_path, capsys):
+    assert fit("prior", tmp_path, "--trainer.max_epochs=1") == 0
+    last = f"--ckpt_path={tmp_path / 'last.ckpt'}"
+    for argument in ("lr=0.1", "schedule=cosine", "seed=3"):
+        line = refused(capsys, fit("prior", tmp_path, last, f"--model.init_args.{argument}"))
+        assert f"but {argument.replace('=', ' is ')} here" in line
+    other = toy_latents.write(tmp_path / "store", 100)
+    line = refused(capsys, fit("prior", tmp_path, last, f"--data.init_args.store={other}"))
+    assert "other statistics" in line
+    assert fit("prior", tmp_path, last, "--trainer.max_epochs=2", "--model.init_args.decay_steps=50") == 0
