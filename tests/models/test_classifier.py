@@ -21,7 +21,7 @@ def small(**options):
 def fitted(tmp_path_factory):
     data = LatentDataModule(toy_latents.write(tmp_path_factory.mktemp("normal") / "store", 8000))
     classifier = small()
-    trainer(16, check_val_every_n_epoch=16).fit(classifier, data)
+    trainer(16, check_val_every_n_epoch=17).fit(classifier, data)
     return classifier, data
 
 
