@@ -62,6 +62,8 @@ def check_labels(labels: Tensor, schema: AttributeSchema, ids: Sequence[str]) ->
 
 def check_finite(latents: Tensor, ids: Sequence[str]) -> None:
     """Raise a UserError that names the first id whose latent (N, *shape) holds a NaN or an infinity."""
+    if latents.numel() and torch.stack(latents.aminmax()).isfinite().all():  # the usual case, ten times as fast
+        return
     bad = ~latents.flatten(1).isfinite().all(1)
     if bad.any():
         raise UserError(

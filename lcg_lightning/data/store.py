@@ -141,7 +141,7 @@ class LatentStore:
 
     @classmethod
     def open(cls, path: str | Path, generator: Generator | None = None) -> Self:
-        """Open a store and check all of it: the whole content is read once, about 0.2 s for 100 MB.
+        """Open a store and check all of it: the whole content is read, about 0.1 s for 100 MB.
 
         Args:
             path: its folder.

@@ -22,6 +22,7 @@ from lcg_lightning.judges.attribute import AttributeJudge
 from lcg_lightning.judges.load import load_attribute_judge
 from tests.data.encode_run import SIZE, FakeGenerator, annotated
 from tests.generators.published import stylegan2_pickle
+from tests.test_files import full_disk
 
 N = 23
 SCHEMA = AttributeSchema((Attribute("Odd"),))
@@ -101,6 +102,27 @@ def test_a_run_killed_at_any_moment_can_be_started_again(images, tmp_path):
     for run in runs.iterdir():
         assert_same_store(whole, run / "store")
         assert not (run / "store.partial").exists()
+
+
+class Large(FakeGenerator):
+    """Latents of 24 kB each."""
+
+    latent_shape = (1000, 6)
+
+    def encode(self, images):
+        return super().encode(images).view(-1, 1, 6).repeat(1, 1000, 1)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(images, tmp_path):
+    log, out = tmp_path / "log", tmp_path / "store"
+    message = rf"^{out}\.partial/\S+ cannot be written \([^\n]*File too large[^\n]*; make room[^\n]*$"
+    for size in (110_000, 300_000):  # room for a shard of four rows, but not of eight; for shards, but not for a split
+        with pytest.raises(UserError, match=message), full_disk(size):
+            encode_here(images, out, Large(log), shard_batches=1 if size > 110_000 else 2)
+        assert not out.exists()
+    assert logged(log) == sorted([*range(8), *range(N)])  # the first eight could not be kept
+    encode_here(images, out, Large(log))
+    assert_same_store(out, encode_here(images, tmp_path / "whole", Large()))
 
 
 class Twice(FakeGenerator):
