@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lcg_lightning.evaluation.leaderboard import print_leaderboard, write_leaderboard
+from lcg_lightning.files import ensure_writable
 
 
 def leaderboard(folder: Path) -> None:
@@ -11,5 +12,6 @@ def leaderboard(folder: Path) -> None:
     Args:
         folder: searched for records; also where the leaderboard is written.
     """
+    ensure_writable(folder)
     print_leaderboard(write_leaderboard(folder))
     print(f"Written: {folder / 'leaderboard.md'}, {folder / 'leaderboard.json'}")

@@ -10,6 +10,9 @@ from torch import Tensor
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic, ensure_creatable
 
+MOST = 10_000_000
+"""Images that one command makes: what they are made of is kept in memory, about 500 bytes each or more."""
+
 
 def check(out: Path, batch_size: int, device: str) -> None:
     """Check what every command that computes is told, before anything is loaded.

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from lcg_lightning.commands.output import write_images
+from lcg_lightning.commands.output import MOST, write_images
 from lcg_lightning.data.sources.annotations import write_attributes, write_measures, write_splits
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic_folder, ensure_creatable
@@ -13,8 +13,6 @@ from lcg_lightning.synthfaces.faces import SCHEMA, faces_from_z, held_out, sampl
 from lcg_lightning.synthfaces.faces import render as draw
 
 CHUNK = 256
-MOST = 10_000_000
-"""Images of one data set: their faces are kept in memory, about 500 bytes each."""
 
 
 def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, seed: int = 0) -> Path:

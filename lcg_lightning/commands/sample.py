@@ -7,7 +7,7 @@ import torch
 from rich.progress import track
 
 from lcg_lightning.commands.methods import DEFAULT_METHOD
-from lcg_lightning.commands.output import check, write_images, write_latents
+from lcg_lightning.commands.output import MOST, check, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
@@ -48,8 +48,8 @@ def sample(
             of one.
         device: where to compute, such as cpu or cuda.
     """
-    if n < 1:
-        raise UserError(f"lcg sample: n is {n}; ask for at least one image")
+    if not 1 <= n <= MOST:
+        raise UserError(f"lcg sample: n is {n}; ask for at least one image and at most {MOST}")
     check(out, batch_size, device)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)

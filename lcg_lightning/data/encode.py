@@ -34,16 +34,16 @@ def encode(
 ) -> Path:
     """Encode images into a latent store.
 
-    Finished rows are kept in ``<out>.partial`` until the store is complete. Running the same call again after
-    an interruption, on any number of processes, encodes only the others; a process that is killed outright
-    loses at most its last ``shard_batches`` batches. The store depends neither on the number of processes nor
-    on interruptions.
+    Finished rows are kept in ``<out>.partial`` until the store is complete. After an interruption, the same call
+    encodes only the rest, on any number of processes; a process that is killed loses at most its last
+    ``shard_batches`` batches. The store is the same to the bit however often the run was interrupted. While a run is
+    at work, another one with the same ``out`` is refused.
 
     Args:
         images: files, labels and splits.
         generator: a generator with an encoder.
         out: folder of the store to make.
-        source: what the store's record says of where the images come from.
+        source: where the images come from, in plain JSON values, for the store's record.
         resize: scale square images to the generator's size instead of refusing them.
         loop: how to work through them.
 
@@ -87,7 +87,7 @@ def sample_and_label(
         generator: a generator that can sample.
         out: folder of the store to make.
         seed: of the draws.
-        source: what the store's record says of where the rows come from.
+        source: where the rows come from, in plain JSON values, for the store's record.
         loop: how to work through them.
 
     Raises:

@@ -112,8 +112,8 @@ def bare_number(name: str) -> str:
 def match_rows(names: Sequence[str], images: Iterable[str], table: str | Path) -> dict[str, int]:
     """The row of each image, in order of rows; rows of other images are left out.
 
-    A row belongs to the image with its name; a number that names none, to the image with the same number, whatever
-    the leading zeros.
+    A row belongs to the image with its name. If there is none and the name is a number, it belongs to the image with
+    that number; leading zeros do not count.
 
     Args:
         names: of the rows.

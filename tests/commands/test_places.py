@@ -2,7 +2,7 @@
 
 import pytest
 
-from lcg_lightning.commands import edit, encode, render, sample
+from lcg_lightning.commands import edit, encode, leaderboard, render, sample
 from lcg_lightning.commands.preflight import check
 from lcg_lightning.data.place import PUBLISHED
 from lcg_lightning.data.sources.generated import Sampled
@@ -14,6 +14,12 @@ COMMANDS = {
     "encode": lambda out: encode.encode(out, None),
     "sample": lambda out: sample.sample("Smiling", out.parent, out),
     "edit": lambda out: edit.edit(["Smiling"], out.parent, out),
+}
+UNWRITABLE = {
+    "file/out": "is a file",
+    "link": "is a link to nowhere",
+    "x" * 300: "File name too long",
+    "/proc/out": "No such file",
 }
 
 
@@ -35,16 +41,19 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_loaded(name,
     (tmp_path / "link").symlink_to("gone")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/precious").write_text("mine")
-    for place, reason in {
-        "file/out": "is a file",
-        "link": "is a link to nowhere",
-        "x" * 300: "File name too long",
-        "/proc/out": "No such file",
-        "full": "is there and not empty",
-    }.items():
+    for place, reason in (UNWRITABLE | {"full": "is there and not empty"}).items():
         with pytest.raises(UserError, match=rf"{place} [^\n]*{reason}[^\n]*$"):
             COMMANDS[name](tmp_path / place)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "full", "link", "precious"]
+
+
+def test_records_are_not_read_where_no_leaderboard_can_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(leaderboard, "write_leaderboard", lambda _: pytest.fail("the folder must be checked first"))
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("gone")
+    for place, reason in UNWRITABLE.items():
+        with pytest.raises(UserError, match=rf"{place} cannot be written [^\n]*{reason}[^\n]*$"):
+            leaderboard.leaderboard(tmp_path / place)
 
 
 def test_an_encoding_that_was_stopped_after_its_store_was_in_place_may_go_on(tmp_path):
@@ -63,6 +72,10 @@ def test_an_encoding_that_was_stopped_after_its_store_was_in_place_may_go_on(tmp
         (lambda out: render.render(out, train=10**13), "10000000002000 images; ask for at most 10000000$"),
         (lambda out: render.render(out, seed=-1), "seed is -1; give a number from 0 to 4294967295$"),
         (lambda out: render.render(out, seed=2**64), "seed is 18446744073709551616; give a number from 0"),
+        (
+            lambda out: sample.sample("x", out, out, n=10**13),
+            "n is 10000000000000; ask for at least one image and at most",
+        ),
         (lambda out: encode.encode(out, None, num_workers=100_000), "num_workers is 100000; it must be from 0 to"),
         (lambda out: encode.encode(out, None, devices=100_000), "devices is 100000; it must be from 1 to"),
         (lambda out: encode.encode(out, None, batch_size=10**12), "batch_size is 1000000000000; it must be from 1 to"),

@@ -102,9 +102,9 @@ _METFACES = _Layout(
 class LACE(LatentData):
     """The labelled latents of LACE, of FFHQ or of MetFaces, whichever the files hold.
 
-    The last tenth of the rows is test, of MetFaces' 5650 as published the last 650; of the rows before, the last 500,
-    or a tenth if that is less, are val. Missing labels are unknown. Gender is
-    turned round, so that Male is 1 for men, and a binary Beard is any value above 0.1.
+    The last tenth of the rows is the test split (of the 5650 published MetFaces, the last 650). Before them come at
+    most 500 rows of val: a tenth of what is left if that is fewer. Missing labels are unknown. The files give 1 to
+    women; Male is 1 for men. A binary Beard is 1 where the file's value is above 0.1.
 
     Args:
         latents: all_latents.pickle, or MetFaces' ws_latent.pickle.

@@ -51,11 +51,12 @@ class Column(Attribute):
 class ImageTable(ImageData):
     """Images with a table of their labels; rows and images are matched by file name without the suffix.
 
-    A row is a line of a CSV file under its header; a record of a JSON file, which holds records by image name or a
-    list of them; or a JSON file of its own, named after the image, in a folder. Where a record is a list, as in the
-    FFHQ features data set, its first element counts, and an empty one leaves all labels unknown.
+    A row is one of three things: a line of a CSV file; a record of a JSON file, which holds a list of records or maps
+    image names to them; or a JSON file named after the image, in a folder. If a record is a list, as in the FFHQ
+    features data set, its first element is read, and an empty list leaves all labels unknown.
 
-    Every image needs a row, except that a JSON file of its own may be absent. Rows of other images are left out.
+    Every image needs a row, unless the table is a folder: there, labels of an image without a file are unknown. Rows
+    of other images are left out. No two columns, and no two keys of a record, may differ in case alone.
 
     Args:
         images: folder of image files, or an LMDB.
