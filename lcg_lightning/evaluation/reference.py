@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.data.distributed import UnpaddedSampler
-from lcg_lightning.data.images import ImageFiles, ImageRef, find_images
+from lcg_lightning.data.images import ImageFiles, ImageRef, find_images, stamp
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
+from lcg_lightning.formats.fingerprint import combine
 
 
 def files_of(folder: Path, store: LatentStore, split: str, size: int) -> list[ImageRef]:
@@ -69,7 +70,11 @@ class Reference:
         self.files = None if images is None else files_of(images, store, split, self.size)
 
     def __str__(self) -> str:
-        kind = "decoded latents" if self.files is None else "resized image files" if self.resize else "image files"
+        if self.files is None:
+            kind = "decoded latents"
+        else:
+            sizes = combine(*(stamp(file)[0] for file in self.files))  # in bytes: other files have others
+            kind = f"{'resized ' * self.resize}image files @{sizes}"
         return f"{len(self.latents)} {kind} of {self.split} at {self.size} pixels"
 
     def batches(self, size: int, world: int, rank: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

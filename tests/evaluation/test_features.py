@@ -7,6 +7,7 @@ from torch import nn
 
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.features import INCEPTION_FILE, clean_resize, load_inception
+from lcg_lightning.evaluation.judged import load_features
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # the file is TorchScript
 
@@ -74,6 +75,17 @@ def test_download_lands_at_its_place_or_leaves_nothing(file, tmp_path, monkeypat
     monkeypatch.setattr(url, file.as_uri())
     load_inception(place, download=True)
     assert place.read_bytes() == file.read_bytes()
+
+
+def test_what_fid_compares_is_chosen_in_one_word_or_by_a_file(file, tmp_path, monkeypatch):
+    monkeypatch.setattr("cleanfid.downloads_helper.inception_url", file.as_uri())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    fetched, given = load_features("inception", None), load_features(str(file), None)
+    assert fetched.fingerprint == given.fingerprint
+    assert (tmp_path / "cache/hub/checkpoints" / INCEPTION_FILE).read_bytes() == file.read_bytes()
+    assert load_features("none", None) is None
+    with pytest.raises(UserError, match="no identity network to take features from"):
+        load_features("identity", None)
 
 
 def test_a_missing_misnamed_or_foreign_file_is_refused(file, monkeypatch):

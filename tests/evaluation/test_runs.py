@@ -98,13 +98,20 @@ def test_every_reference_row_is_seen_once_however_many_processes(store, tmp_path
         pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(tmp_path / f"val{i}.png")
     images = tmp_path if kind == "files" else None
-    reference = Reference(opened, opened.space(generator), "val", images, resize=False, seed=0)
+
+    def make():
+        return Reference(opened, opened.space(generator), "val", images, resize=False, seed=0)
+
+    reference = make()
     for world in (1, 2, 5):
         batches = [b for rank in range(world) for b in reference.batches(4, world, rank, torch.device("cpu"))]
         order = torch.cat([rows for _, rows in batches])
         assert sorted(order.tolist()) == list(range(12))
         expected = decoded(store, "val").clamp(-1, 1)[order]
         torch.testing.assert_close(torch.cat([x for x, _ in batches]).clamp(-1, 1), expected, atol=0.005, rtol=0)
+    before = str(reference)
+    Image.new("RGB", (64, 64)).save(tmp_path / "val3.png")
+    assert (str(make()) == before) == (kind == "latents")  # other files are another reference
 
 
 def test_without_val_the_reference_is_named_or_left_out(tmp_path, capsys):
