@@ -19,6 +19,7 @@ The keys are ``path`` and options, or ``class_path`` and ``init_args``. Relative
 """
 T = TypeVar("T")
 _LONGEST = 200  # characters of another library's message
+_DEEPEST = 20  # lists and mappings in one another
 
 
 def read_spec(spec: Spec) -> tuple[str, dict[str, Any] | None]:
@@ -113,16 +114,24 @@ def construct(base: type[T], given: Mapping[str, Any], where: str) -> T:
 
 
 def _read_yaml(path: Path) -> Any:
-    """The content of a YAML file without aliases, by which a small file could stand for a huge value."""
+    """The content of a YAML file, refused where it would take the reader far more time than its size says.
+
+    That is by aliases, by which a small file can stand for a huge value, and by deep nesting.
+    """
     require_file(path, "the YAML file of a network")
     text = read_text(path)
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise UserError(f"{path} repeats a value by an alias (*name); write the value out")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise UserError(f"{path} repeats a value by an alias (*name); write the value out")
+            if depth > _DEEPEST:
+                raise UserError(f"{path} holds more than {_DEEPEST} values in one another; it describes no network")
         return yaml.safe_load(text)
     except UserError:
         raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} is not YAML ({' '.join(str(error).split())[:_LONGEST]}); correct it") from None
 
 
