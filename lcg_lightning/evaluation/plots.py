@@ -3,13 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from lcg_lightning.files import atomic
+
+if TYPE_CHECKING:  # imported where something is drawn: a leaderboard without edits needs no Matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers too
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
@@ -53,6 +53,9 @@ def accuracy_identity(rows: Sequence[Mapping[str, Any]], path: Path, title: str 
     lines = _lines([row for row in rows if row.get("acc_joint") is not None and row.get("id") is not None])
     if not lines:
         return False
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.4), dpi=150, facecolor="white", layout="constrained")
         axes = figure.add_subplot()
@@ -88,7 +91,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
     return lines
 
 
-def _draw_line(axes: Axes, points: Sequence[Mapping[str, Any]], label: str, colour: str, marker: str) -> None:
+def _draw_line(axes: "Axes", points: Sequence[Mapping[str, Any]], label: str, colour: str, marker: str) -> None:
     """One method's points, joined in the order given."""
     x, y = [row["id"] for row in points], [row["acc_joint"] for row in points]
     axes.errorbar(
@@ -97,7 +100,7 @@ def _draw_line(axes: Axes, points: Sequence[Mapping[str, Any]], label: str, colo
         xerr=_errors(points, "id"),
         yerr=_errors(points, "acc_joint"),
         color=colour,
-        ecolor=mpl.colors.to_rgba(colour, 0.35),
+        ecolor=(colour, 0.35),
         elinewidth=1.2,
         marker=marker,
         markersize=6,
@@ -122,7 +125,7 @@ def _errors(points: Sequence[Mapping[str, Any]], metric: str) -> list[list[float
     return [down, up]
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
     """Writes a figure whole or not at all, in the format that its suffix names."""
     with atomic(Path(path)) as temporary:
         figure.savefig(temporary)

@@ -1,12 +1,11 @@
 """The command line as a user meets it: every configuration parses, every mistake is one line."""
 
-import json
-
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 
+from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.cli import COMMANDS, main, run
 from lcg_lightning.data.store import LatentStore, write_store
 from tests.conftest import ROOT
@@ -159,14 +158,9 @@ def test_networks_trained_on_other_statistics(world, sampling, tmp_path, capsys)
 
 def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):
     store = LatentStore.open(world.store)
-    about = json.loads((world.store / "store.json").read_text())
-    about["schema"][0]["name"] = "Sunglasses"
-    other = tmp_path / "renamed"
-    other.mkdir()
-    for path in world.store.iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
-    (other / "store.json").write_text(json.dumps(about))
-    assert store.schema.names[0] == "Eyeglasses"
+    renamed = [{**a, "name": a["name"].replace("Eyeglasses", "Sunglasses")} for a in store.schema.to_json()]
+    parts, other = {name: store.split(name) for name in store.sizes}, tmp_path / "renamed"
+    write_store(other, parts, AttributeSchema.from_json(renamed), store.fingerprint, {}, (store.mean, store.std))
     message = fails(capsys, "sample", "Hat", other, *sampling[1:])
     assert "trained on attributes Eyeglasses" in message
     swapped = sampling[3].replace("classifier", "prior", 1)

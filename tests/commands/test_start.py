@@ -6,6 +6,9 @@ import sys
 import pytest
 
 from lcg_lightning.cli import COMMANDS, TRAINER_COMMANDS, usage
+from lcg_lightning.evaluation import records
+from lcg_lightning.evaluation.estimates import Estimate
+from tests.evaluation.test_leaderboard import record
 
 HEAVY = {"torch", "lightning", "torchmetrics", "cleanfid", "matplotlib", "scipy", "torchvision", "wandb", "numpy"}
 
@@ -82,6 +85,15 @@ def test_a_small_command_imports_only_what_it_uses(command, text, used, tmp_path
     shown, imported = start(command.split(), tmp_path)
     assert text in shown
     assert imported <= used
+
+
+def test_a_leaderboard_without_figures_imports_no_heavy_library(tmp_path):
+    _, imported = start(["leaderboard", "."], tmp_path, 2)
+    assert not imported
+    records.write(record(task="conditional-1", metrics={"acc_joint": Estimate(0.5, 0.4, 0.6)}), tmp_path / "a.json")
+    shown, imported = start(["leaderboard", "."], tmp_path)
+    assert "0.500" in shown
+    assert not imported
 
 
 def test_help_of_fit_begins_with_what_can_be_named(tmp_path):
