@@ -142,7 +142,7 @@ def test_every_command_takes_them(strangers, capsys):
     assert main(["test", "--config=test.yaml"]) == 0
     record = json.loads((strangers / "record/record.json").read_text())
     assert record["config"]["generator"] == GENERATOR
-    assert "RedJudge @red3.0" in record["networks"].values()
+    assert record["fingerprints"]["judge"] == "red3.0"
     assert record["metrics"]["acc/Red"]["value"] == 1.0
     assert "id" in record["metrics"]
     assert (
