@@ -1,4 +1,4 @@
-"""What an attribute is, and how a set of them lies in label rows and in classifier outputs."""
+"""Attributes, and their layout in label rows and classifier outputs."""
 
 import difflib
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 from lcg_lightning.errors import UserError
 
 TOLERANCE = 0.1
-"""How far, as a share of its range, a continuous attribute may be off its target and still count as met."""
+"""Largest error, as a share of the range, at which a continuous attribute still meets its target."""
 
 
 Kind = Literal["binary", "categorical", "continuous"]
@@ -23,10 +23,10 @@ class Attribute:
     """One attribute of an image.
 
     Its label is a float: 0 or 1 for ``binary``, a class index for ``categorical``, a number in the attribute's own unit
-    within [low, high] for ``continuous``. It is NaN where it is not known.
+    within [low, high] for ``continuous``. An unknown label is NaN.
 
     Raises:
-        UserError: an unknown kind, fewer than two classes, two classes of one name, or low that is not below high.
+        UserError: an unknown kind, fewer than two classes, two classes with the same name, or low not below high.
     """
 
     name: str
@@ -62,7 +62,7 @@ class AttributeSchema:
     """An ordered set of attributes: the columns of a label row (A,) and the heads of a classifier (K,).
 
     Raises:
-        UserError: two attributes of one name, upper and lower case being the same.
+        UserError: two attributes have the same name, ignoring case.
     """
 
     attributes: tuple[Attribute, ...]
@@ -92,7 +92,7 @@ class AttributeSchema:
         return sum(a.num_outputs for a in self.attributes)
 
     def index(self, name: str) -> int:
-        """Column of an attribute; upper and lower case are not told apart.
+        """Column of an attribute; case is ignored.
 
         Raises:
             UserError: no attribute has that name; the message names the nearest one.
@@ -105,7 +105,7 @@ class AttributeSchema:
         raise UserError(f"unknown attribute {name!r}{hint} (known: {', '.join(self.names)})")
 
     def head(self, name: str) -> slice:
-        """Where the outputs of an attribute stand in a classifier's output row (K,)."""
+        """The slice of an output row (K,) that holds an attribute's outputs."""
         i = self.index(name)
         start = sum(a.num_outputs for a in self.attributes[:i])
         return slice(start, start + self.attributes[i].num_outputs)
@@ -121,7 +121,7 @@ class AttributeSchema:
         return labels * span + low
 
     def met(self, labels: Tensor, targets: Tensor) -> Tensor:
-        """Whether labels (..., A) are what targets (..., A) ask for, bool; a NaN target asks nothing.
+        """Whether labels (..., A) meet targets (..., A), bool; a NaN target asks for nothing.
 
         Discrete attributes must be equal, continuous ones within :data:`TOLERANCE`; an unknown label meets no target.
         """
@@ -135,7 +135,7 @@ class AttributeSchema:
         return like.new_tensor(low), like.new_tensor(span)
 
     def predict(self, outputs: Tensor) -> Tensor:
-        """Label rows (B, A), in natural units, that classifier outputs (B, K) stand for."""
+        """The most likely label rows (B, A), in natural units, for classifier outputs (B, K)."""
         columns = []
         for a in self.attributes:
             out = outputs[:, self.head(a.name)]
@@ -156,7 +156,7 @@ class AttributeSchema:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            UserError: that is no description of attributes, or one of attributes that cannot be.
+            UserError: the data does not describe attributes, or describes invalid ones.
         """
         try:
             return cls(tuple(Attribute(**d) for d in data))
@@ -165,6 +165,6 @@ class AttributeSchema:
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    """The first name that stood before, upper and lower case being the same."""
+    """The first name that repeats an earlier one, ignoring case."""
     folded = [name.casefold() for name in names]
     return next((name for i, name in enumerate(names) if folded[i] in folded[:i]), None)

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, refused early, fingerprinted, and read as JSON."""
+"""Files: atomic writing, early checks, checksums, and JSON."""
 
 import fcntl
 import hashlib
@@ -19,7 +19,7 @@ from lcg_lightning.errors import UserError
 
 
 def plain(value: Any) -> Any:
-    """A configuration in JSON values: paths as text, dataclasses as dicts, tuples as lists."""
+    """A configuration as JSON values: paths become text, dataclasses dicts, tuples lists."""
     if isinstance(value, Path):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -30,13 +30,13 @@ def plain(value: Any) -> Any:
 
 
 def require_file(path: Path, what: str) -> None:
-    """Raise a UserError unless a path is a regular file that can be read.
+    """Raise a UserError unless a path is a readable regular file.
 
-    A pipe would be waited for without end, and a device may have no end.
+    Reading a pipe could block forever, and a device may have no end.
 
     Args:
         path: the file.
-        what: what to give instead, for the message.
+        what: what the user should give instead, for the message.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        UserError: it cannot be read, is not UTF-8, or is no regular file (a pipe would wait forever).
+        UserError: the file cannot be read, is not UTF-8, or is not a regular file.
     """
     require_file(path, "a text file")
     try:
@@ -63,7 +63,7 @@ def read_text(path: Path) -> str:
 
 
 def load_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
         UserError: the file cannot be read, is not JSON, or gives a key twice in one object.
@@ -82,19 +82,19 @@ def sha256(path: Path) -> str:
 
 
 def refuse_occupied(path: Path) -> None:
-    """Raise a UserError if a folder that is to be made is there already and not empty."""
+    """Raise a UserError if an output folder already exists and is not empty."""
     with _one_line(path):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} is there and not empty; name another output folder or remove it")
 
 
 def ensure_writable(folder: str | Path) -> None:
-    """Check that files can be written into a folder, before anything is computed for it.
+    """Check, before any computation, that files can be written into a folder.
 
-    The folder need not exist yet. Nothing stays behind.
+    The folder need not exist yet. The check leaves nothing behind.
 
     Raises:
-        UserError: nothing can be written there; the message gives the reason.
+        UserError: the folder is not writable; the message gives the reason.
     """
     folder = Path(folder)
     there = folder
@@ -114,10 +114,10 @@ def ensure_writable(folder: str | Path) -> None:
 
 
 def ensure_creatable(folder: str | Path) -> None:
-    """Check that :func:`atomic_folder` can make a folder, before anything is computed for it.
+    """Check, before any computation, that :func:`atomic_folder` can make a folder.
 
     Raises:
-        UserError: something is there that is not an empty folder, or nothing can be written there.
+        UserError: the path exists and is not an empty folder, or it is not writable.
     """
     folder = Path(folder)
     refuse_occupied(folder)
@@ -128,10 +128,10 @@ def ensure_creatable(folder: str | Path) -> None:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write a file to, which takes the name ``path`` at the end.
+    """Yields a temporary path beside ``path``; the file written there is renamed to ``path`` at the end.
 
-    If the block fails, the temporary file is removed and what was at ``path`` stays. The content is on the disk
-    before the file takes its name. A link to a file stays, and the file behind it is replaced.
+    If the block fails, the temporary file is removed and ``path`` stays as it was. The content is synced to disk
+    before the rename. If ``path`` is a link, the link stays and its target is replaced.
 
     Raises:
         UserError: the file cannot be written: a full disk, a read-only folder, a name too long, a dangling link.
@@ -155,13 +155,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` to fill, which takes the name ``path`` at the end.
+    """Yields a temporary folder beside ``path``, which is renamed to ``path`` at the end.
 
-    If the block fails, the temporary folder is removed. Of two that make one folder at once, the first to finish
-    wins, and the other fails. Files that must survive a loss of power are written by :func:`atomic`.
+    If the block fails, the temporary folder is removed. If two processes make the same folder, the first to finish
+    wins and the other fails. Use :func:`atomic` for files that must survive a power loss.
 
     Raises:
-        UserError: ``path`` is there and not empty, or cannot be written.
+        UserError: ``path`` exists and is not empty, or cannot be written.
     """
     path = Path(path)
     ensure_creatable(path)
@@ -180,10 +180,10 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def rename_folder(source: Path, target: Path) -> None:
-    """Give a folder its final name, at which there may be an empty folder or a link to one.
+    """Rename a folder to its final name; the target may be an empty folder or a link to one.
 
     Raises:
-        UserError: ``target`` is there and not empty; it stays as it is.
+        UserError: ``target`` exists and is not empty; it is left unchanged.
     """
     with _one_line(target):
         refuse_occupied(target)
@@ -194,9 +194,9 @@ def rename_folder(source: Path, target: Path) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keeps a folder to one run until the block ends, or until the process ends in any way.
+    """Locks a folder for one run until the block or the process ends.
 
-    File systems without locks cannot keep it; there nothing is refused.
+    On file systems without locks, this does nothing.
 
     Raises:
         UserError: another run holds the folder.
@@ -217,11 +217,11 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turns a failure to write ``path`` into a UserError of one line."""
+    """Turns a failure to write ``path`` into a one-line UserError."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save wraps what went wrong
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save wraps the cause
         if not isinstance(cause, OSError | SafetensorError) or isinstance(cause, ConnectionError):
             raise
         reason = " ".join(str(getattr(cause, "strerror", None) or cause).split())
@@ -235,7 +235,7 @@ def _kind(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Sync a file's content, or a folder's entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

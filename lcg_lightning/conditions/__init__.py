@@ -1,4 +1,4 @@
-"""What can be asked of a sample: a tree over attributes, read from text, whose value is one log-probability."""
+"""Conditions on samples: trees over attributes, parsed from text and evaluated as one log-probability."""
 
 from lcg_lightning.conditions.language import parse, to_text
 from lcg_lightning.conditions.probability import log_prob

@@ -1,4 +1,4 @@
-"""The text of a condition.
+"""The language of conditions.
 
 Grammar, from loosest to tightest::
 
@@ -10,8 +10,8 @@ Grammar, from loosest to tightest::
 A bare ``Name`` asks a binary attribute to be 1. ``Name=value`` takes 0 or 1 (binary), a class name or index
 (categorical), or a number in the attribute's own unit (continuous).
 
-What has no complement may not stand under ``~`` or ``|``: a continuous target (its density is not a probability), a
-scale, and a target that differs from sample to sample.
+Terms without a complement are not allowed under ``~`` or ``|``: continuous targets (a density is not a probability),
+scales, and per-sample targets.
 """
 
 import math
@@ -26,7 +26,7 @@ from lcg_lightning.conditions.tree import And, Condition, Is, Not, Or, Scaled
 from lcg_lightning.errors import UserError
 
 MAX_DEPTH = 50
-"""Parentheses and negations within each other, beyond which a text is refused."""
+"""Deepest nesting of parentheses and negations; deeper texts are refused."""
 
 
 def to_text(condition: Condition, schema: AttributeSchema) -> str:
@@ -65,11 +65,11 @@ def parse(text: str, schema: AttributeSchema) -> Condition:
 
     Args:
         text: as in the grammar above, e.g. ``"2*Smiling & ~(Hat | Bald) & yaw=0.3"``.
-        schema: the attributes that may be named; upper and lower case are not told apart.
+        schema: the attributes that may be named; case is ignored.
 
     Raises:
-        UserError: one line. It points at the column, counted from 1, or says that nothing satisfies the condition, such
-            as ``A & ~A`` or two numbers for one attribute, or that it has too many cases.
+        UserError: a syntax error (the message gives the column, counted from 1), a condition that nothing satisfies,
+            such as ``A & ~A`` or two numbers for one attribute, or a condition with too many cases.
     """
     parser = _Parser(text, schema)
     condition = parser.parse()
@@ -91,7 +91,7 @@ class _Parser:
         self.position = 0
         self.depth = 0  # of parentheses
         self.negations = 0
-        self.refusals: list[tuple[int, str]] = []  # column and complaint of all that may not be under ~ or |
+        self.refusals: list[tuple[int, str]] = []  # (column, complaint) of terms not allowed under ~ or |
 
     def parse(self) -> Condition:
         condition = self.condition()
@@ -180,23 +180,23 @@ class _Parser:
         return number
 
     def peek(self, ahead: int = 0) -> str:
-        """A coming token; empty past the end."""
+        """An upcoming token; empty past the end."""
         i = self.position + ahead
         return self.tokens[i][1] if i < len(self.tokens) else ""
 
     @property
     def column(self) -> int:
-        """Column of the coming token, counted from 1; one past the text at its end."""
+        """Column of the next token, counted from 1; one past the text at its end."""
         return self.tokens[self.position][0] if self.peek() else len(self.text) + 1
 
     def take(self, symbol: str) -> bool:
-        """Steps over the coming token if it is this symbol."""
+        """Consumes the next token if it is this symbol."""
         taken = self.peek() == symbol
         self.position += taken
         return taken
 
     def word(self, wanted: str) -> str:
-        """Steps over the coming token, which must be a name or a number."""
+        """Consumes the next token, which must be a name or a number."""
         word = self.peek()
         if not word or word in "()&|~=*":
             self.fail(f"expected {wanted}")
@@ -204,7 +204,7 @@ class _Parser:
         return word
 
     def refuse_since(self, before: int) -> None:
-        """Fails at the first thing met since then that may not stand under ~ or |."""
+        """Fails at the first term since ``before`` that is not allowed under ~ or |."""
         for column, complaint in self.refusals[before:]:
             self.fail(complaint, column)
 
@@ -214,13 +214,13 @@ class _Parser:
 
     @property
     def shown(self) -> str:
-        """The text as messages show it: on one line, and not all of a long one."""
+        """The text as messages show it: on one line, and shortened."""
         line = re.sub(r"\s", " ", self.text)
         return f'condition "{line if len(line) <= 200 else line[:199] + "…"}"'
 
 
 def _number(word: str) -> float:
-    """The number that a word writes, NaN if none."""
+    """The number that a word spells, NaN if none."""
     try:
         return float(word)
     except ValueError:

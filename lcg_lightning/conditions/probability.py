@@ -1,7 +1,7 @@
 """The log-probability of a condition under a classifier's outputs, exact for every tree.
 
-Attributes are independent given the outputs. A tree that names every attribute once factorizes. Where attributes are
-named more than once, the values of those are run through, which leaves mutually exclusive cases that do factorize:
+Attributes are independent given the outputs, so a tree that names every attribute once factorizes. If attributes are
+named more than once, their values are enumerated, which leaves mutually exclusive cases that factorize:
 ``(A & B) | (A & C)`` has the one case ``A & (B | C)``.
 """
 
@@ -20,7 +20,7 @@ from lcg_lightning.conditions.tree import And, Condition, Is, Not, Or, Scaled, c
 from lcg_lightning.errors import UserError
 
 MAX_CASES = 1024
-"""Cases of the attributes named more than once, beyond which a condition is refused."""
+"""Largest number of cases; conditions with more are refused."""
 
 LOG_VARIANCE_LIMIT = 10.0
 """Log variances of continuous heads are clamped to [-10, 10]; the lower end is 0.7 % of the range."""
@@ -32,12 +32,13 @@ SCALE_PLACE = "a scale may only stand before a term of the outermost &"
 def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> Tensor:
     """Log-probability of a condition under a classifier's outputs.
 
-    A value of a binary or categorical attribute has the log sigmoid of its signed logit or its log softmax. A number
-    has its log density under a Gaussian with the head's own mean and variance on the unit scale. Numbers and targets
-    per sample stand in the outermost & alone; their terms are added. So are scaled terms, each taken for itself:
-    ``2*A & A`` is worth 3 log p(A). All other terms have their joint probability: ``A & A`` is worth log p(A).
+    A binary value contributes the log sigmoid of its signed logit, a categorical value its log softmax. A continuous
+    value contributes its log density, on the unit scale, under a Gaussian with the head's mean and variance.
+    Continuous and per-sample targets are allowed only in the outermost &; their terms are added. Scaled terms are also
+    added, each independently: ``2*A & A`` gives 3 log p(A). All other terms are evaluated jointly: ``A & A`` gives
+    log p(A).
 
-    NOT is log(1 - p) and De Morgan's laws hold to the last bit. Complements are never taken by subtraction:
+    NOT is log(1 - p), and De Morgan's laws hold to the last bit. Complements are never computed by subtraction:
     log(1 - prod p_i) is the log-sum-exp over i of log(1 - p_i) + sum_{j < i} log p_j ("the first to fail is i"), which
     keeps value and gradient exact where probabilities round to 0 or 1.
 
@@ -50,8 +51,8 @@ def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> 
         (B,), differentiable in the outputs, with finite gradients.
 
     Raises:
-        UserError: an unknown attribute or value; something without a complement under ``~`` or ``|``; a condition that
-            nothing satisfies; more than :data:`MAX_CASES` cases; a target per sample of an attribute that is named
+        UserError: an unknown attribute or value; a term without a complement under ``~`` or ``|``; a condition that
+            nothing satisfies; more than :data:`MAX_CASES` cases; an attribute with a per-sample target that is named
             again.
     """
     parts, choices = [], []
@@ -74,7 +75,7 @@ def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> 
 
 
 def refuse_impossible(condition: Condition, schema: AttributeSchema) -> None:
-    """Raises a UserError if no sample can satisfy a condition, whatever its scales, or if it has too many cases."""
+    """Raises a UserError if no sample can satisfy a condition, regardless of scales, or if it has too many cases."""
     choices = []
     stated: dict[str, float | Tensor] = {}
     for term in unscaled(condition):
@@ -87,7 +88,7 @@ def refuse_impossible(condition: Condition, schema: AttributeSchema) -> None:
 
 
 def _state(stated: dict[str, float | Tensor], name: str, value: float | Tensor) -> bool:
-    """Notes what an attribute is to be; whether that is new."""
+    """Records an attribute's target; returns whether it is new."""
     if name not in stated:
         stated[name] = value
         return True
@@ -119,7 +120,7 @@ def _target(attribute: Attribute, value: float | Tensor, out: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Among:
-    """An attribute has one of some of its values, neither none nor all of them."""
+    """An attribute takes one of a set of values, which is neither empty nor complete."""
 
     name: str
     values: frozenset[int]
@@ -127,7 +128,7 @@ class _Among:
 
 @dataclass(frozen=True)
 class _Gate:
-    """Every one of two or more terms holds, or at least one: terms of the other kind of gate, or values."""
+    """An AND or OR over two or more terms; each is a value or a gate of the other kind."""
 
     every: bool
     terms: "tuple[_Node, ...]"
@@ -141,7 +142,7 @@ def _size(attribute: Attribute) -> int:
 
 
 def _node(condition: Condition, schema: AttributeSchema, holds: bool = True) -> _Node:
-    """A condition, or its complement, with ~ resolved into values."""
+    """A condition or its complement, with negations pushed down to the values."""
     match condition:
         case Is(name, value):
             attribute = schema[name]
@@ -160,7 +161,7 @@ def _node(condition: Condition, schema: AttributeSchema, holds: bool = True) -> 
 
 
 def _gate(every: bool, terms: Iterable[_Node], schema: AttributeSchema) -> _Node:
-    """The gate over some terms, simplified: nothing constant, nothing twice, one term for each attribute."""
+    """A gate over terms, simplified: no constants, no duplicates, one term per attribute."""
     found: dict[str | _Gate, _Node] = {}
     for term in terms:
         for part in term.terms if isinstance(term, _Gate) and term.every == every else (term,):
@@ -181,7 +182,7 @@ def _gate(every: bool, terms: Iterable[_Node], schema: AttributeSchema) -> _Node
 
 @functools.lru_cache(maxsize=64)
 def _cases(terms: tuple[Condition, ...], schema: AttributeSchema) -> tuple[_Node, ...]:
-    """Mutually exclusive cases in which all of the terms hold; each names an attribute once."""
+    """Mutually exclusive cases in which all terms hold; each names an attribute at most once."""
     whole = _node(And(terms), schema)
     found: list[_Node] = []
     for count, case in enumerate(_split(whole, schema), 1):
@@ -199,7 +200,7 @@ def _cases(terms: tuple[Condition, ...], schema: AttributeSchema) -> tuple[_Node
 
 
 def _split(node: _Node, schema: AttributeSchema) -> Iterator[_Node]:
-    """The node by cases of the attribute that it names most often, until each is named once."""
+    """Splits a node by the values of its most frequent attribute until each attribute is named once."""
     named, times = next(iter(Counter(_named(node)).most_common(1)), ("", 1))
     if times == 1:
         yield node
@@ -222,14 +223,14 @@ def _named(node: _Node) -> Iterator[str]:
 
 
 def _given(node: _Node, name: str, value: int, schema: AttributeSchema) -> _Node:
-    """What is left of a node once an attribute has a value."""
+    """The node that remains once an attribute has a value."""
     if isinstance(node, _Gate):
         return _gate(node.every, (_given(term, name, value, schema) for term in node.terms), schema)
     return value in node.values if isinstance(node, _Among) and node.name == name else node
 
 
 def _log_mass(cases: tuple[_Node, ...], outputs: Tensor, schema: AttributeSchema) -> Tensor:
-    """Log of the summed probability (B,) of mutually exclusive cases, each of which names an attribute once."""
+    """Log of the total probability (B,) of mutually exclusive cases; each names an attribute at most once."""
 
     @functools.cache
     def log_p(node: _Node, holds: bool) -> Tensor:

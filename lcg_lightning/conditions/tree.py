@@ -1,4 +1,4 @@
-"""The tree of a condition: its nodes, the terms it asks for one by one, and what several conditions ask together."""
+"""Condition trees: nodes, their separate terms, and the merging of successive conditions."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -64,15 +64,15 @@ def names(condition: Condition) -> tuple[str, ...]:
 
 
 def conjunction(targets: Tensor, schema: AttributeSchema) -> Condition:
-    """The condition that asks each sample for its own label row (B, A) in natural units, NaN where free."""
+    """The condition that gives each sample its own target row (B, A), in natural units, NaN where free."""
     return And(tuple(Is(name, targets[:, i]) for i, name in enumerate(schema.names)))
 
 
 def conjuncts(condition: Condition) -> Iterator[Condition]:
-    """The terms that a condition asks for one by one.
+    """The separate terms of a condition.
 
-    ``~(A | B)`` asks for ``~A`` and for ``~B``, and ``2*(A & B)`` for ``2*A`` and for ``2*B``. A scaled term whose
-    parts share an attribute stays whole, for then its log-probability is not the sum of theirs.
+    ``~(A | B)`` gives ``~A`` and ``~B``; ``2*(A & B)`` gives ``2*A`` and ``2*B``. A scaled term whose parts share an
+    attribute stays whole, because its log-probability is not the sum of theirs.
     """
     match condition:
         case And(terms):
@@ -101,11 +101,11 @@ def unscaled(condition: Condition) -> Iterator[Condition]:
 
 
 def merge(conditions: Sequence[Condition]) -> Condition:
-    """What conditions that are set one after another ask for together.
+    """The combined condition after several have been set in turn.
 
-    A term of an earlier condition (see :func:`conjuncts`) stays until a later condition names one of its attributes;
-    then the later one replaces it. So ``A | B`` is gone as a whole once a later condition names A. A target per sample,
-    (B,), replaces the earlier target of those samples alone of which it asks something.
+    A term of an earlier condition (see :func:`conjuncts`) stays until a later condition names one of its attributes,
+    which removes the whole term: ``A | B`` is gone once a later condition names A. A per-sample target (B,) replaces
+    the earlier target only for samples where it is not NaN.
 
     >>> from lcg_lightning.attributes import Attribute, AttributeSchema
     >>> from lcg_lightning.conditions import parse, to_text
@@ -114,7 +114,7 @@ def merge(conditions: Sequence[Condition]) -> Condition:
     'Hat & ~Smiling'
 
     Raises:
-        UserError: a target per sample leaves some samples free of which an earlier term asks more than a value.
+        UserError: a per-sample target leaves samples free for which an earlier term is not a plain value.
     """
     kept: list[Condition] = []
     for condition in conditions:
@@ -125,7 +125,7 @@ def merge(conditions: Sequence[Condition]) -> Condition:
 
 
 def _over(term: Condition, kept: Sequence[Condition]) -> Condition:
-    """The term, whose free samples keep the earlier target of the same attribute."""
+    """The term, with the attribute's earlier target for its free samples."""
     asked = term.term if isinstance(term, Scaled) else term
     if not (isinstance(asked, Is) and isinstance(asked.value, Tensor)):
         return term
@@ -143,7 +143,7 @@ def _over(term: Condition, kept: Sequence[Condition]) -> Condition:
 
 
 def targets(condition: Condition, schema: AttributeSchema, batch: int) -> Tensor:
-    """The label rows (batch, A) float32 on the CPU that a condition asks for, NaN where it asks nothing.
+    """The target rows (batch, A) of a condition, float32 on the CPU, NaN where it asks for nothing.
 
     Raises:
         UserError: the condition is not a conjunction of values and negated binary values (up to De Morgan's laws), or

@@ -14,7 +14,7 @@ class _Bound(NamedTuple):
 
     constant: Tensor  # (T,)
     weight: Tensor  # (T, 1 or D)
-    share: Tensor  # (T,) a density over times, near to that of the terms
+    share: Tensor  # (T,) a sampling density over times, close to that of the terms
 
 
 def _bound(schedule: NoiseSchedule, signal_variance: Tensor | float, d: int) -> _Bound:
@@ -58,12 +58,14 @@ def elbo_estimate(
 
     The kernel p(z_{t-1} | z_t) has the mean of q(z_{t-1} | z_t, x) at the predicted x. Its variance is exact for data
     of variance v: var q + (d mean / d x)^2 v (1 - a) / (a v + 1 - a). So v = 1 gives beta_t, the right choice for
-    standardized latents, and v -> 0 the posterior variance, the other choice of Ho et al., section 3.2. On Gaussian
-    data of independent dimensions with variances v, the expected bound is log p(z_0) but for the KL at the last level.
+    standardized latents, and v -> 0 gives the posterior variance, the other choice in Ho et al., section 3.2. On
+    Gaussian data with independent dimensions of variances v, the expected bound is log p(z_0) except for the KL at the
+    last level.
 
-    K of its T terms are evaluated per sample, in one batch of B K rows. Half of the density of their times is in
-    proportion to the terms of an ideal model on data of variance v, the other half to those of a model whose error is
-    the same at every t. They are stratified: sample b takes the quantiles (k + uniform[b]) / K, k = 0 .. K-1.
+    K of the T terms are evaluated per sample, in one batch of B K rows. Their times are drawn from an equal mixture of
+    two densities: one proportional to the terms of an ideal model on data of variance v, the other to those of a model
+    whose error is the same at every t. Times are stratified: sample b takes the quantiles (k + uniform[b]) / K,
+    k = 0 .. K-1.
 
     Args:
         model: noise prediction network.
@@ -89,5 +91,5 @@ def elbo_estimate(
 
 
 def bits_per_dim(nats: Tensor, d: int) -> Tensor:
-    """Negative log-likelihood in bits per dimension of a log-likelihood (or bound) in nats."""
+    """Negative log-likelihood in bits per dimension, from a log-likelihood (or bound) in nats."""
     return -nats / (d * math.log(2))

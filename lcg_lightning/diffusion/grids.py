@@ -1,4 +1,4 @@
-"""Sampling grids: the times at which a sampler evaluates its model, and the noise levels that it visits."""
+"""Sampling grids."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ class Grid(NamedTuple):
     t: tuple[float, ...]
     """(n,) decreasing times in 0 .. T-1, fractional between the schedule's levels."""
     alpha_bar: tuple[float, ...]
-    """(n + 1,) increasing levels: that of each time, then the one at which sampling ends (1.0 is clean)."""
+    """(n + 1,) increasing levels: one per time, then the level at which sampling ends (1.0 is clean)."""
 
 
 def uniform_grid(schedule: NoiseSchedule, n: int) -> Grid:
     """A grid of n equal steps in t that starts at T-1 and ends clean.
 
-    The "trailing" spacing of arXiv 2305.08891, table 2. The last evaluation is at T/n - 1, so t = 0 is met only when
-    n = T.
+    This is the "trailing" spacing of arXiv 2305.08891, table 2. The last evaluation is at T/n - 1, so t = 0 is
+    evaluated only when n = T.
 
     Raises:
         UserError: n is not within 1 .. T.
@@ -40,8 +40,8 @@ def full_grid(schedule: NoiseSchedule) -> Grid:
 def logsnr_grid(schedule: NoiseSchedule, n: int) -> Grid:
     """A grid of n levels evenly spaced in log-SNR, from the schedule's noisiest to its cleanest, then clean.
 
-    The grid of DPM-Solver (Lu et al., arXiv 2206.00927, section 3.4), on which few steps suffice. The levels are
-    exact; their times lie between the schedule's own, as :meth:`NoiseSchedule.time_at` has it.
+    This is the grid of DPM-Solver (Lu et al., arXiv 2206.00927, section 3.4), on which few steps suffice. The levels
+    are exact; their times are interpolated by :meth:`NoiseSchedule.time_at`.
 
     Raises:
         UserError: n is not within 2 .. T.
@@ -53,6 +53,6 @@ def logsnr_grid(schedule: NoiseSchedule, n: int) -> Grid:
 
 
 def check_steps(n: int, low: int = 2, high: int | None = None) -> None:
-    """Raises a UserError unless a number of steps is within low .. high; :func:`logsnr_grid` takes 2 or more."""
+    """Raises a UserError unless a number of steps is within low .. high; :func:`logsnr_grid` needs at least 2."""
     if n < low or (high is not None and n > high):
         raise UserError(f"sampling grid: {n} steps; give {low} {f'to {high}' if high else 'or more'}")

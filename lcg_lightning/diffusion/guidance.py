@@ -1,17 +1,18 @@
-"""Guidance: a prior, a classifier with a condition, and a source, fused into one noise prediction for a grid.
+"""Guidance: combines a prior, a classifier with a condition, and a source into one noise prediction on a grid.
 
 Conditional generation follows score(z_t) + scale * grad log p(c | z_t) (arXiv 2304.12536; Dhariwal and Nichol,
 arXiv 2105.05233, eq. 14). At scale 1 this is the score of p(z_t | c), so samples follow p(z_0 | c). At any other scale
-it is not the score of a noised p(z_0) p(c | z_0)^scale, which samples follow only roughly: on a mixture of Gaussians at
-scale 2, the relative error of the noise prediction was .04 to .24. Corrections
+it is not the score of a noised p(z_0) p(c | z_0)^scale, so samples follow that only roughly: on a mixture of Gaussians
+at scale 2, the relative error of the noise prediction was .04 to .24. Corrections
 (:class:`~lcg_lightning.diffusion.samplers.PredictorCorrector`) or resampling (arXiv 2503.02819) reduce the difference.
 
-Editing adds a :class:`Source`. Whatever its form, a step is
+Editing adds a :class:`Source`. For every form, a step is
 
     eps_hat(z) = z_gain z + source_gain z_src + prior_gain eps_theta(u) + classifier_gain grad_u log p(c | u)
 
-with u = u_gain z + u_source_gain z_src, read by both networks at one time. So a step is one forward pass of the prior,
-one forward and one backward pass of the classifier for any number of conditions, and a handful of Python floats.
+with u = u_gain z + u_source_gain z_src, which both networks read at the same time index. A step costs one forward pass
+of the prior, and one forward and one backward pass of the classifier for any number of conditions. The gains are
+Python floats.
 """
 
 import math
@@ -33,33 +34,33 @@ class TimedNetwork(Protocol):
     """A network whose time enters as a table row, such as ``LatentPrior`` and ``LatentClassifier``."""
 
     def time_table(self, t: Tensor, /) -> Any:
-        """What depends on time indices t (S,) alone; indexed by position."""
+        """Everything that depends only on time indices t (S,); indexed by position."""
 
     def forward_at(self, z: Tensor, row: Any, /) -> Tensor:
-        """Outputs for z (B, D) at the time that a row of the table stands for."""
+        """Outputs for z (B, D) at the time of a table row."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The latents that an edit starts from, and how strongly it holds on to them.
+    """The latents that an edit starts from, and how strongly the result is tied to them.
 
     ``observation``: the source is a noisy reading of the result, p(z_src | z_0) = N(z_0, tau^2 I). Given z_0,
     z_t / sqrt(a) and z_src are independent Gaussian readings of it, with precisions a / (1-a) and 1 / tau^2. Together
-    they are one reading of the summed precision, which is what a noised latent u at the level of that signal-to-noise
-    ratio is. Hence E[z_0 | z_t, z_src, c] = E[z_0 | u, c] for every prior and every classifier, and the networks are
-    asked at u and its time. At scale 1 that is exact: samples follow p(z_0 | z_src, c), except that a u less noisy than
-    the schedule's first level is read at t = 0. At any other scale it is as approximate as guidance without a source,
-    with one exception: without a prior (a flat one) and for a constant gradient g, the target is
+    they are equivalent to one reading with the sum of the precisions: a noised latent u at the level with that
+    signal-to-noise ratio. Hence E[z_0 | z_t, z_src, c] = E[z_0 | u, c] for every prior and every classifier, and the
+    networks are evaluated at u and its time. At scale 1 this is exact: samples follow p(z_0 | z_src, c), except that a
+    u less noisy than the schedule's first level is read at t = 0. At any other scale it is as approximate as guidance
+    without a source, with one exception: with a flat prior (none given) and a constant gradient g, the target is
     N(z_src + tau^2 scale g, tau^2 I) at any scale. Latent arithmetic is its limit at fixed tau^2 scale.
 
-    ``bayes``: eps_hat = (1 - eta) eps_theta + eta eps_src with eps_src = (z_t - sqrt(a) z_src) / sqrt(1-a). The terms
-    with eta are eta grad log p(z_src | z_t) by Bayes' rule, for a source that is z_0 itself. At eta = 1 a bounded
+    ``bayes``: eps_hat = (1 - eta) eps_theta + eta eps_src with eps_src = (z_t - sqrt(a) z_src) / sqrt(1-a). If the
+    source is z_0 itself, the terms with eta are eta grad log p(z_src | z_t) by Bayes' rule. At eta = 1 a bounded
     gradient cannot move the result away from z_src.
 
     ``likelihood``: eps_hat = eps_theta + eta eps_src, which drops -log p(z_t) from Bayes' rule.
 
     Raises:
-        UserError: the form's own weight is missing or out of range, or another form's is given.
+        UserError: the form's weight is missing or out of range, or the weight of another form is given.
     """
 
     z: Tensor
@@ -113,19 +114,19 @@ def guide(
         schema: the layout of the classifier's outputs.
         schedule: the noise schedule that the networks were trained with.
         grid: the times of the sampler.
-        scale: factor of grad log p(c | z_t); at 1 the exponent of p(c | z_0), at other values nearly so.
-        interval: the classifier guides where the time it is read at, as a fraction of T - 1, lies in this closed
-            interval (Kynkäänniemi et al., arXiv 2404.07724); elsewhere its passes are saved. With an observed source
-            that is the time of u, which is never above the time at which noise has standard deviation tau relative to
-            the signal. An interval above it guides nothing.
+        scale: factor of grad log p(c | z_t); the exponent of p(c | z_0), exactly at 1 and approximately elsewhere.
+        interval: the classifier guides only at times, as fractions of T - 1, within this closed interval
+            (Kynkäänniemi et al., arXiv 2404.07724); it is not evaluated elsewhere. With an observed source this is the
+            time of u, which never exceeds the time at which noise has standard deviation tau relative to the signal.
+            An interval above that time guides nothing.
         source: what to edit.
 
     Returns:
         (z (B, D), i) -> (B, D): the noise prediction at grid.t[i]. It may be called in inference mode.
 
     Raises:
-        UserError: a condition without a classifier, neither a prior nor a source, what :func:`check_guidance` or
-            :func:`check_tau` refuses, or an interval in which the grid never asks the classifier.
+        UserError: a condition without a classifier; neither a prior nor a source; a value that
+            :func:`check_guidance` or :func:`check_tau` refuses; or an interval that contains none of the grid's times.
     """
     check_guidance(scale, interval)
     if condition is not None and classifier is None:
@@ -207,7 +208,7 @@ def _observation(schedule: NoiseSchedule, levels: Iterable[float], tau: float, s
     """The steps of the ``observation`` form, where v = tau^2 and d = 1 - a + a v.
 
     u = (sqrt(a) v z + (1 - a) z_src) / sqrt(d (1 - a + v)), whose level is d / (1 - a + v), and
-    eps_hat = sqrt(1 - a) / d (z - sqrt(a) z_src) + sqrt(a v / d) eps(u), eps(u) being the guided one at u.
+    eps_hat = sqrt(1 - a) / d (z - sqrt(a) z_src) + sqrt(a v / d) eps(u), where eps(u) is the guided prediction at u.
     """
     v = tau**2
     steps = []

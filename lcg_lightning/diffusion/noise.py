@@ -1,4 +1,4 @@
-"""Noise that belongs to the sample, independent of the batch, the rank and the number of processes."""
+"""Per-sample noise that does not depend on the batch, the rank or the number of processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from lcg_lightning.errors import UserError
 
 
 def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded by whole numbers of 0 or more; other numbers give an independent stream."""
+    """A generator seeded by non-negative integers; different integers give independent streams."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0]) >> 1)
 
@@ -26,7 +26,7 @@ def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, .
         seed: the run's seed, 0 or more.
         indices: global sample index of every row, 0 or more.
         shape: shape of one sample.
-        draw: which noise of the sample: 0 for the start, then one for each step that needs fresh noise.
+        draw: number of the draw: 0 for the start, then one for each step that needs fresh noise.
 
     Returns:
         (B, *shape) float32 on the CPU; row b depends on (seed, indices[b], draw) and nothing else.
@@ -46,7 +46,7 @@ def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, .
 
 @dataclass(frozen=True, eq=False)
 class SampleNoise:
-    """The noise of a batch of samples, drawn when it is called with a draw number."""
+    """The noise of a batch of samples: call it with a draw number."""
 
     seed: int
     index: Tensor

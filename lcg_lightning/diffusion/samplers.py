@@ -1,15 +1,15 @@
-"""Samplers: from noise to latents over a grid, each a loop that reads as its paper's algorithm.
+"""Samplers: from noise to latents over a grid. Each is a loop that follows the algorithm in its paper.
 
 Every sampler is a function ``(eps, noise, grid) -> latents``, a :data:`Sampler`:
 
 - ``eps(z, i)`` predicts the noise in z (B, D) at entry i of the grid's times;
 - ``noise(draw)`` is standard normal noise (B, D). Draw 0 is the start, at the grid's first level. Draws 1, 2, ... are
-  fresh noise for samplers that need it. The same draw is the same noise;
-- ``grid`` holds the times and the noise levels. Step i goes from level a = alpha_bar[i] to the cleaner
+  fresh noise for samplers that need it. The same draw always gives the same noise;
+- ``grid`` holds the times and the noise levels. Step i goes from level a = alpha_bar[i] to the cleaner level
   b = alpha_bar[i + 1].
 
-The latents that come back are at the grid's last level, in the dtype of the noise. Coefficients are Python floats, so
-nothing waits for the device.
+The returned latents are at the grid's last level, in the dtype of the noise. Coefficients are Python floats, so nothing
+waits for the device.
 """
 
 import math
@@ -32,7 +32,7 @@ Sampler = Callable[[EpsModel, Noise, Grid], Any]
 
 
 def starting_at(z: Tensor) -> Noise:
-    """Noise for a deterministic sampler that is to start at given latents z (B, D)."""
+    """Noise that starts a deterministic sampler at given latents z (B, D)."""
     return lambda draw: z
 
 
@@ -64,8 +64,8 @@ def _ddim_coefficients(a: float, b: float, sigma: float = 0.0) -> tuple[float, f
 def ddpm(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
     """Ancestral sampling (Ho et al., arXiv 2006.11239, algorithm 2) with the variance of q(z_b | z_a, z_0).
 
-    On the full grid it is theirs. On a coarser one it treats that grid as a schedule of its own. It equals DDIM at
-    eta = 1 (Song et al., section 4.1).
+    The full grid gives the algorithm of the paper; a coarser grid is treated as a schedule in its own right. The
+    result equals DDIM at eta = 1 (Song et al., section 4.1).
     """
     return ddim(eps, noise, grid, eta=1.0)
 
@@ -73,7 +73,7 @@ def ddpm(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
 def dpmpp_2m(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
     """DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2).
 
-    The first step, which has no past, and a step to clean, whose log-SNR is infinite, are of first order.
+    Two kinds of step are first-order: the first, which has no history, and a step to clean, whose log-SNR is infinite.
     """
     z = noise(0)
     h_before, x0_before = math.inf, z
@@ -95,10 +95,10 @@ def _half_log_snr(alpha_bar: float) -> float:
 def heun(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
     """Heun's second-order method on the probability-flow ODE in the angle phi, cos(phi) = sqrt(a).
 
-    There dz/dphi = v = cos(phi) eps - sin(phi) x0 (Salimans and Ho, arXiv 2202.00512). It is bounded at both
-    ends and zero for standard normal data, so errors stay small on standardized latents, where the usual choice,
-    z / sqrt(a) over sqrt((1 - a) / a) (Karras et al., arXiv 2206.00364, algorithm 1), blows up in few steps.
-    The grid names no time for its last level, so the last step is an Euler step, that of DDIM.
+    In phi, dz/dphi = v = cos(phi) eps - sin(phi) x0 (Salimans and Ho, arXiv 2202.00512). This is bounded at both
+    ends and zero for standard normal data, so errors stay small on standardized latents. The usual variable,
+    z / sqrt(a) over sqrt((1 - a) / a) (Karras et al., arXiv 2206.00364, algorithm 1), blows up with few steps.
+    The grid has no time for its last level, so the last step is an Euler step, which equals DDIM's.
     """
     z, last = noise(0), len(grid.t) - 1
     for i, (a, b) in enumerate(pairwise(grid.alpha_bar[:-1])):
@@ -116,18 +116,18 @@ def _velocity(z: Tensor, eps: Tensor, a: float) -> Tensor:
 
 @dataclass(frozen=True)
 class PredictorCorrector:
-    """DDIM whose latents take Langevin steps at every level it reaches but the last (arXiv 2011.13456, algorithm 1).
+    """DDIM with Langevin corrections at every level except the last (arXiv 2011.13456, algorithm 1).
 
     A Langevin step at level a is z <- z + s score + sqrt(2 s) xi with s = step_size (1 - a). Its size is fixed relative
     to the noise level rather than chosen from gradient norms (their algorithm 5), so a sample does not depend on its
     batch. The discretization widens the variance by a factor of at most 1 / (1 - step_size / 2).
 
     Raises:
-        UserError: no corrector step, or a step size that is not within (0, 2).
+        UserError: corrections is below 1, or step_size is not within (0, 2).
     """
 
     corrections: int = 1
-    """Langevin steps per level, each of them one evaluation."""
+    """Langevin steps per level; each is one evaluation."""
     step_size: float = 0.1
     """s in units of the noise variance 1 - a."""
 

@@ -1,11 +1,11 @@
-"""The small convolutional network that judges, encoders and perceptual losses of the zoo are made of."""
+"""The small convolutional network behind the zoo's judges, encoder and perceptual loss."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Stage(nn.Module):
-    """Halves the resolution, then, except on pixels, one residual convolution."""
+    """Halves the resolution, then applies a residual convolution, except on pixels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ConvNet(nn.Module):
 
 
 def perceptual_distance(network: ConvNet, images: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared difference of unit-length feature vectors at every place and stage (Zhang et al., 1801.03924).
+    """Mean squared difference of unit-length feature vectors over all positions and stages (Zhang et al., 1801.03924).
 
     Args:
         network: frozen, in eval mode.

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from lcg_lightning.networks.time import time_features
 
 RESIDUAL_BLOCKS = 2
-"""Of every level, in all published sizes."""
+"""Residual blocks per level, in all published sizes."""
 
 
 Resample = Literal["up", "down"] | None
 
 
 def normalise(channels: int) -> nn.GroupNorm:
-    """Group normalisation over at most 32 groups."""
+    """Group normalization over at most 32 groups."""
     return nn.GroupNorm(min(32, channels), channels)
 
 
@@ -33,7 +33,7 @@ def resample(x: Tensor, how: Resample) -> Tensor:
 
 
 class EncoderBlock(nn.Module):
-    """Normalisation, activation and one convolution beside a skip connection."""
+    """Normalization, activation and one convolution, with a skip connection."""
 
     def __init__(self, inputs: int, outputs: int, how: Resample = None) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class DecoderBlock(EncoderBlock):
 
 
 class Attention(nn.Module):
-    """Self-attention of one head over the pixels."""
+    """Single-head self-attention over the pixels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Attention(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Blocks of one step down or up; those that need time and latent get them."""
+    """The blocks of one step down or up; time and latent go to those that need them."""
 
     def forward(self, x: Tensor, *modulation: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""
@@ -110,7 +110,7 @@ MakeBlock = Callable[..., EncoderBlock]
 def down_path(
     size: int, channels: int, mult: Sequence[int], attention: Sequence[int], block: MakeBlock
 ) -> tuple[nn.ModuleList, list[int]]:
-    """Stages from images to the smallest feature maps, and the channels that each one gives."""
+    """Stages from images to the smallest feature maps, and the number of channels each one outputs."""
     width = channels * mult[0]
     stages, widths = [Stage(nn.Conv2d(3, width, 3, padding=1))], [width]
     for level, m in enumerate(mult):
@@ -128,7 +128,7 @@ def down_path(
 def up_path(
     size: int, channels: int, mult: Sequence[int], widths: list[int], attention: Sequence[int], block: MakeBlock
 ) -> nn.ModuleList:
-    """Stages back to the images' size; each takes the features of its mirror image on the way down."""
+    """Stages back to the images' size; each takes the features of its counterpart on the way down."""
     width, stages = widths[-1], []
     for level, m in reversed(list(enumerate(mult))):
         at = size // 2**level
@@ -191,9 +191,9 @@ class DiffAE(nn.Module):
         image_size: height and width of the images.
         channels: base width of encoder and decoder.
         mult: width of each level of the decoder, in multiples of ``channels``.
-        encoder_mult: the same of the encoder.
+        encoder_mult: the same for the encoder.
         latent_dim: width of z_sem and of the time embedding.
-        attention: sizes of feature maps that attend to themselves.
+        attention: sizes of the feature maps that have self-attention.
     """
 
     def __init__(

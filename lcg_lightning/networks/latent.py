@@ -1,4 +1,4 @@
-"""The two networks on latents. Time enters as a table that a sampler computes once for its whole grid."""
+"""The two networks on latents. Time enters through a table that a sampler computes once for its whole grid."""
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +8,16 @@ from lcg_lightning.networks.time import TIME_FEATURES, time_features
 
 
 class LatentMLP(nn.Module):
-    """MLP on noised latents (B, D) at times t, after the latent net of DiffAE (arXiv 2111.15640).
+    """MLP on noised latents (B, D) at times t, following DiffAE's latent net (arXiv 2111.15640).
 
-    Every hidden layer is Linear, times (1 + scale(t)), LayerNorm, SiLU; the input is concatenated before
-    every layer but the first. All layers' scales come out of one matrix, so a time
-    shared by a batch costs one row.
+    Every hidden layer is Linear, times (1 + scale(t)), LayerNorm, SiLU; the input is concatenated before every layer
+    except the first. One matrix produces the scales of all layers, so a time shared by a batch costs one row.
 
     Args:
         latent_dim: D.
         hidden: width of the hidden layers.
-        layers: number of linear layers, the output layer included; at least 2.
-        outputs: width of the output; D where it is None.
+        layers: number of linear layers, including the output layer; at least 2.
+        outputs: width of the output; D if None.
         time_hidden: width of the time embedding.
     """
 
@@ -65,15 +64,15 @@ class LatentClassifierNet(nn.Module):
     """All attribute heads p(c | z_t, t) on one trunk and one output matrix, calibrated per noise level.
 
     Calibration is an affine map of the outputs, constant within each of ``buckets`` equal ranges of time: a
-    gain on logits (one over the temperature), a shift on log variances. It starts as the identity.
+    gain on logits (the inverse temperature) and a shift on log variances. It starts as the identity.
 
     Args:
         latent_dim: D.
         num_outputs: K, the total width of the heads (``AttributeSchema.num_outputs``).
         num_steps: T, the number of steps of the noise schedule.
         hidden: width of the hidden layers.
-        layers: number of linear layers, the heads included.
-        buckets: number of noise levels that are calibrated apart.
+        layers: number of linear layers, including the heads.
+        buckets: number of time ranges, each calibrated separately.
     """
 
     gain: Tensor
@@ -95,7 +94,7 @@ class LatentClassifierNet(nn.Module):
         self.register_buffer("shift", torch.zeros(buckets, num_outputs))
 
     def bucket(self, t: Tensor) -> Tensor:
-        """Index (...,) of the noise level that times t (...,) belong to."""
+        """Index (...,) of the calibration range that times t (...,) belong to."""
         return (t * (len(self.gain) / self.num_steps)).long().clamp(0, len(self.gain) - 1)
 
     def time_table(self, t: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -104,7 +103,7 @@ class LatentClassifierNet(nn.Module):
         return list(zip(self.trunk.time_table(t), self.gain[at], self.shift[at], strict=True))
 
     def forward_at(self, z: Tensor, row: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Calibrated outputs (B, K) for z (B, D) at the shared time of a row of the table."""
+        """Calibrated outputs (B, K) for z (B, D) at the shared time of a table row."""
         factors, gain, shift = row
         return self.trunk.forward_at(z, factors) * gain + shift
 

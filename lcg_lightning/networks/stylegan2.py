@@ -2,8 +2,8 @@
 
 Written from Karras et al. 2020 (arXiv 1912.04958, config F with skip connections; 2006.06676 for the names). Module
 and parameter names follow the published networks, so an official ``G_ema`` state dict loads with ``strict=True``.
-On every device the modulation is applied to the activations (style before, demodulation after one shared
-convolution), which is the same arithmetic as modulating the weights per sample but needs no grouped convolution.
+Modulation is applied to the activations (style before, demodulation after one shared convolution). This equals
+modulating the weights per sample but needs no grouped convolution.
 """
 
 import math
@@ -20,12 +20,12 @@ SQRT2 = math.sqrt(2.0)
 
 
 def leaky(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2 with the gain sqrt(2) that keeps unit variance."""
+    """Leaky ReLU with slope 0.2 and the gain sqrt(2) that keeps unit variance."""
     return F.leaky_relu(x, 0.2) * SQRT2
 
 
 class FullyConnected(nn.Module):
-    """Linear layer with equalised learning rate: weights are stored at unit scale over lr_multiplier."""
+    """Linear layer with equalized learning rate: weights are stored at unit scale, divided by lr_multiplier."""
 
     def __init__(self, inputs: int, outputs: int, bias_init: float = 0.0, lr_multiplier: float = 1.0) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def styled_conv(x: Tensor, weight: Tensor, style: Tensor, up: Tensor | None = No
         x: (B, C, H, W).
         weight: (O, C, k, k), stored at unit scale; the gain 1 / sqrt(C k^2) is in the style or cancels.
         style: (B, C) scale of every input channel.
-        up: (4, 4) resampling filter; given, the output is up-sampled by 2.
+        up: (4, 4) resampling filter; if given, the output is upsampled by 2.
     """
     x = x * style[:, :, None, None].to(x.dtype)
     if up is None:
@@ -101,7 +101,7 @@ def fir(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
 
 
 def upsample(x: Tensor, kernel: Tensor) -> Tensor:
-    """Up-samples x (B, C, H, W) by 2 with a (4, 4) filter of unit sum."""
+    """Upsamples x (B, C, H, W) by 2 with a (4, 4) filter of unit sum."""
     channels = x.shape[1]
     weight = (kernel * 4.0).to(x.dtype).expand(channels, 1, -1, -1)
     return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
@@ -126,10 +126,10 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("resample_filter", _filter())
 
     def forward(self, x: Tensor, w: Tensor, noise: LayerNoise) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H, W), twice the size where it up-samples."""
+        """(B, inputs, H, W) -> (B, outputs, H, W), at twice the size if the layer upsamples."""
         style = self.affine(w)
         out = styled_conv(x, self.weight, style, up=self.resample_filter if self.up else None)
-        # The activation is homogeneous, so its gain goes into the small factors and not over every pixel.
+        # The activation is homogeneous, so its gain is folded into the small factors instead of scaling every pixel.
         scale = demodulation(self.weight, style) * SQRT2  # (B, outputs)
         shift = self.bias[None, :, None, None] * SQRT2
         if isinstance(noise, Tensor) or noise == "const":
@@ -176,7 +176,7 @@ class SynthesisBlock(nn.Module):
 
     @property
     def num_conv(self) -> int:
-        """Latents its convolutions consume; torgb reads the next one."""
+        """Number of latents its convolutions consume; torgb reads the next one."""
         return 1 if self.first else 2
 
     def forward(
@@ -267,7 +267,7 @@ class StyleGAN2(nn.Module):
 
     @property
     def num_ws(self) -> int:
-        """Latents the synthesis network takes, one per layer."""
+        """Number of latents the synthesis network takes, one per layer."""
         return self.synthesis.num_ws
 
     def draw(self, w: Tensor, noise: Literal["const", "none"] | Tensor = "const") -> Tensor:

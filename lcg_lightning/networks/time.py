@@ -1,4 +1,4 @@
-"""How a network reads a time."""
+"""Time features."""
 
 import math
 
