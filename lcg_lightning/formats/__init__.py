@@ -1,1 +1,1 @@
-"""Files that other people wrote, read without running them."""
+"""Readers for third-party files that run none of the code in them."""

@@ -1,4 +1,4 @@
-"""Reads torch checkpoints without running code, and fills networks with every weight or none."""
+"""Reads torch checkpoints without running code, and loads complete sets of weights into networks."""
 
 import re
 import zipfile
@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import require_file
 
-_LISTED = 5  # keys that a message names
+_LISTED = 5  # most keys that a message names
 
 
 class _Record:
-    """Stands for a class that Lightning 1.4 used as a key in its checkpoints."""
+    """Stand-in for a class that Lightning 1.4 used as a key in its checkpoints."""
 
 
 _RECORDS = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a torch.save file holds, read with ``weights_only``.
+    """The content of a torch.save file, read with ``weights_only``.
 
     Raises:
-        UserError: the file names anything but tensors and plain data, is damaged, or is no dict.
+        UserError: the file refers to anything other than tensors and plain data, is damaged, or holds no dict.
     """
     require_file(path, "a checkpoint file")
     try:
@@ -47,11 +47,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def peek(path: Path) -> dict[str, Any]:
-    """The same without reading the tensors or checking the file; empty if it cannot be read."""
+    """Like :func:`read_checkpoint`, but without reading tensors or checking the file; empty if unreadable."""
     try:
         require_file(path, "a checkpoint file")
         data = _load(path, mmap=True)
-    except Exception:  # whoever reads it in earnest says what is wrong
+    except Exception:  # read_checkpoint reports the error
         return {}
     return data if isinstance(data, dict) else {}
 
@@ -62,10 +62,10 @@ def _load(path: Path, mmap: bool = False) -> Any:
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Fills a network, which may be on the meta device, with a state dict of exactly its keys and shapes.
+    """Loads a state dict with exactly matching keys and shapes into a network, which may be on the meta device.
 
     Raises:
-        UserError: the state does not fit, see :func:`check_weights`.
+        UserError: the state does not match; see :func:`check_weights`.
     """
     check_weights(network, state, path)
     single = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

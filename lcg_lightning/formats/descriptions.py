@@ -1,4 +1,4 @@
-"""How a configuration names a network: a name, a file, a YAML file, or keys and values for a class or function."""
+"""Network descriptions in configurations: a name, a file, a YAML file, or arguments of a class or function."""
 
 import difflib
 import re
@@ -13,20 +13,20 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain, read_text, require_file
 
 Spec = str | Path | Mapping[str, Any]
-"""Name of a network of the zoo, a file, a YAML file, or the keys and values that such a YAML file holds.
+"""The name of a zoo network, a file, a YAML file, or the mapping that such a YAML file holds.
 
 The keys are ``path`` and options, or ``class_path`` and ``init_args``. Relative paths start at the current directory.
 """
 T = TypeVar("T")
-_LONGEST = 200  # characters of another library's message
-_DEEPEST = 20  # lists and mappings in one another
+_LONGEST = 200  # most characters quoted from another library's message
+_DEEPEST = 20  # deepest nesting of lists and mappings
 
 
 def read_spec(spec: Spec) -> tuple[str, dict[str, Any] | None]:
-    """What to call a network in messages, and its keys and values; None for the latter if it is a name or a file.
+    """A network's name for messages, and its mapping, which is None for a name or a network file.
 
     Raises:
-        UserError: a YAML file that cannot be read or holds no keys and values, or a value of another type.
+        UserError: the YAML file cannot be read or holds no mapping, or ``spec`` has another type.
     """
     if isinstance(spec, Mapping):
         if not all(isinstance(key, str) for key in spec):
@@ -44,7 +44,7 @@ def read_spec(spec: Spec) -> tuple[str, dict[str, Any] | None]:
 
 
 def plain_spec(spec: Any) -> Any:
-    """What names a network, in JSON values; an object is named by its class."""
+    """A network description as JSON values; an object is described by its class."""
     if isinstance(spec, Mapping):
         return {str(key): plain_spec(value) for key, value in spec.items()}
     if isinstance(spec, list | tuple):
@@ -58,12 +58,12 @@ def call(function: Callable[..., T], given: Mapping[str, Any], where: str) -> T:
     """Calls a function or class with values from YAML, which jsonargparse checks against its signature.
 
     Args:
-        function: what to call.
+        function: the function or class to call.
         given: its arguments.
-        where: what to name in messages.
+        where: where the arguments come from, for messages.
 
     Raises:
-        UserError: an unknown, missing or mistyped argument, or what the function itself refuses.
+        UserError: an unknown, missing or mistyped argument, or an error from the function itself.
     """
     parser = ArgumentParser(exit_on_error=False)
     add: Callable[..., list[str]] = parser.add_function_arguments
@@ -88,10 +88,10 @@ def call(function: Callable[..., T], given: Mapping[str, Any], where: str) -> T:
 def construct(base: type[T], given: Mapping[str, Any], where: str) -> T:
     """An instance of the subclass of ``base`` that ``class_path`` names.
 
-    Its arguments stand under ``init_args`` or beside ``class_path``.
+    Its arguments are given under ``init_args`` or beside ``class_path``.
 
     Raises:
-        UserError: no such class, one that is not derived from ``base``, or wrong arguments.
+        UserError: the class does not exist or is not derived from ``base``, or its arguments are wrong.
     """
     rest = dict(given)
     name, arguments = rest.pop("class_path"), rest.pop("init_args", None) or {}
@@ -114,9 +114,9 @@ def construct(base: type[T], given: Mapping[str, Any], where: str) -> T:
 
 
 def _read_yaml(path: Path) -> Any:
-    """The content of a YAML file, refused where it would take the reader far more time than its size says.
+    """The content of a YAML file; aliases and deep nesting are refused.
 
-    That is by aliases, by which a small file can stand for a huge value, and by deep nesting.
+    Both let a small file take a very long time to read.
     """
     require_file(path, "the YAML file of a network")
     text = read_text(path)
@@ -136,7 +136,7 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _reason(text: str, given: Mapping[str, Any]) -> str:
-    """A message of jsonargparse in one short line."""
+    """A jsonargparse message in one short line."""
     if missing := re.search(r"arguments are required: (.+)", text):
         return f"{missing[1]} is missing"
     key = re.match(r'Parser key "([\w.]+)"', text)

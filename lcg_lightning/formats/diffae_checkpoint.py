@@ -12,7 +12,7 @@ from lcg_lightning.networks.diffae import RESIDUAL_BLOCKS, DiffAE
 
 State = dict[str, Tensor]
 
-_FIXED: dict[str, Any] = {  # of all published models
+_FIXED: dict[str, Any] = {  # the values in all published models
     "net_num_res_blocks": RESIDUAL_BLOCKS,
     "net_enc_num_res_blocks": RESIDUAL_BLOCKS,
     "net_num_input_res_blocks": None,
@@ -40,14 +40,14 @@ _SCHEDULES = {"const0.008": "constant", "linear": "linear"}
 
 
 class LatentNet(NamedTuple):
-    """A checkpoint's latent prior, in the terms of our ``LatentMLP``."""
+    """A checkpoint's latent prior, converted to our ``LatentMLP``."""
 
     state: State
     arguments: dict[str, int]
     schedule: str
     num_steps: int
     mean: Tensor
-    """(D,) that its latents are standardized with."""
+    """(D,) mean used to standardize its latents."""
     std: Tensor
     """(D,)"""
 
@@ -66,7 +66,7 @@ class LinearClassifier(NamedTuple):
 
 
 def is_diffae(checkpoint: dict[str, Any]) -> bool:
-    """Whether the content of a checkpoint says that it is one of these."""
+    """Whether a checkpoint's content is that of a DiffAE checkpoint."""
     config = checkpoint.get("hyper_parameters")
     return "state_dict" in checkpoint and isinstance(config, dict) and "net_ch_mult" in config
 
@@ -76,11 +76,11 @@ class Autoencoder(NamedTuple):
 
     network: DiffAE
     arguments: dict[str, Any]
-    """Of ``DiffAE``."""
+    """Arguments of ``DiffAE``."""
     num_steps: int
     """T of the decoder's linear schedule."""
     statistics: tuple[Tensor, Tensor] | None
-    """Mean and standard deviation (D,) float64 of z_sem, where the checkpoint has them."""
+    """Mean and standard deviation (D,) float64 of z_sem, if the checkpoint has them."""
 
 
 def load_autoencoder(path: Path) -> Autoencoder:
@@ -134,9 +134,9 @@ def load_latent_net(path: Path) -> LatentNet:
 
 
 def rename_latent_net(state: State, layers: int) -> State:
-    """A published latent net's state dict under the names of ``LatentMLP``, where all layers' scales are one matrix.
+    """Renames a published latent net's state dict to match ``LatentMLP``, which holds all scales in one matrix.
 
-    Keys that no such net has keep their names, so that whoever loads the state refuses them.
+    Unknown keys keep their names, so that loading the state refuses them.
     """
     hidden = [f"layers.{i}." for i in range(layers - 1)]
     out = {f"time_embed.{i}.{kind}": state[f"time_embed.{i}.{kind}"] for i in (0, 2) for kind in ("weight", "bias")}
@@ -146,14 +146,14 @@ def rename_latent_net(state: State, layers: int) -> State:
             out[f"linears.{i}.{kind}"] = state[f"{name}linear.{kind}"]
             out[f"norms.{i}.{kind}"] = state[f"{name}norm.{kind}"]
         out[f"output.{kind}"] = state[f"layers.{layers - 1}.linear.{kind}"]
-    parts = ("linear", "norm", "linear_emb", "cond_layers.1")  # the last is linear_emb once more
+    parts = ("linear", "norm", "linear_emb", "cond_layers.1")  # the last duplicates linear_emb
     own = {f"{name}{part}.{kind}" for name in hidden for part in parts for kind in ("weight", "bias")}
     own |= {f"layers.{layers - 1}.linear.{kind}" for kind in ("weight", "bias")}
     return out | {key: value for key, value in state.items() if key not in own and key not in out}
 
 
 def load_linear_classifier(path: Path) -> LinearClassifier:
-    """The classifier of a classifier checkpoint: the weights as trained, which its authors edit with.
+    """The classifier in a classifier checkpoint: the trained weights, not the averaged ones, as in its authors' edits.
 
     Raises:
         UserError: a damaged file, or a checkpoint without a classifier.

@@ -1,4 +1,4 @@
-"""Fingerprints: short hashes of weights and of what outputs depend on."""
+"""Fingerprints: short hashes of weights and of everything else that outputs depend on."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Short hash of a network's weights: 16 hexadecimal digits of a sha256.
+    """Short hash of a network's weights: the first 16 hexadecimal digits of a SHA-256.
 
     It covers the names, types, shapes and bytes of the state dict, so it does not depend on the device, and
     two networks share it only if every weight is the same.
@@ -17,7 +17,7 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Short hash of tensors with their names, types and shapes: 16 hexadecimal digits of a sha256."""
+    """Short hash of tensors with names, dtypes and shapes: the first 16 hexadecimal digits of a SHA-256."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -26,5 +26,5 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def combine(*parts: object) -> str:
-    """One fingerprint of several, and of plain values that outputs depend on."""
+    """One fingerprint from several fingerprints and plain values."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""Reads files of other programs' data without executing a byte of them: pickles and numpy arrays.
+"""Reads pickles and NumPy arrays from other programs without executing any of their content.
 
-Only the names that a caller allows exist in a pickle. Numpy's own reconstruction is not among them, because a crafted
-state makes it take bytes for pointers: arrays are recorded first and built afterwards, from plain numbers.
+A pickle may refer only to names that the caller allows. NumPy's own reconstruction is not allowed, because a crafted
+state makes it treat bytes as pointers. Arrays are recorded first and then built from plain numbers.
 """
 
 import pickle
@@ -18,7 +18,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.files import require_file
 
 Names = Mapping[tuple[str, str], Callable[..., Any]]
-"""(module, name) in a pickle -> what stands for it here: a type, or a function made for this one file."""
+"""(module, name) in a pickle -> its stand-in here: a type, or a function made for this one file."""
 
 _NUMBERS = re.compile(r"[<>|=]?(?:[biufc]\d{1,2}|b1|\?)")
 
@@ -59,7 +59,7 @@ class _Array:
 
 
 def _build(value: Any) -> Any:
-    """A value with its recorded arrays built."""
+    """A value in which recorded arrays are replaced by real ones."""
     if isinstance(value, _Array):
         return value.build()
     if isinstance(value, dict):
@@ -68,9 +68,9 @@ def _build(value: Any) -> Any:
 
 
 def plain_names() -> Names:
-    """Containers and numpy data, as any pickle of numbers may name them.
+    """Names for containers and NumPy data, which any pickle of numbers may use.
 
-    Functions are made anew at each call: a pickle can set attributes on what it names.
+    Each call makes new functions, because a pickle can set attributes on the objects it names.
     """
     names: dict[tuple[str, str], Callable[..., Any]] = {("collections", "OrderedDict"): OrderedDict}
     for module in ("builtins", "__builtin__"):
@@ -103,15 +103,15 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path, names: Names, what: str) -> Any:
-    """What a pickle holds, if it names nothing but ``names``.
+    """The content of a pickle that refers only to ``names``.
 
     Args:
         path: the file.
-        names: all that it may name.
+        names: the names that it may refer to.
         what: what the file should be, for messages, such as "a StyleGAN2 network pickle".
 
     Raises:
-        UserError: the file names anything else, is cut short, or cannot be read.
+        UserError: the file refers to another name, is cut short, or cannot be read.
     """
     require_file(path, what)
     try:
@@ -125,10 +125,10 @@ def read_pickle(path: Path, names: Names, what: str) -> Any:
 
 
 def read_array(path: Path) -> NDArray[np.float64]:
-    """The real numbers of a .npy file.
+    """The array of real numbers in a .npy file.
 
     Raises:
-        UserError: the file is damaged, or holds anything else.
+        UserError: the file is damaged or holds anything other than real numbers.
     """
     require_file(path, "a .npy file of numbers")
     try:

@@ -1,4 +1,4 @@
-"""Users' networks of images, behind the preprocessing that they expect."""
+"""Users' image networks with the preprocessing that they expect."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from lcg_lightning.formats.programs import Program, load_program
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Images (B, 3, H, W) in [-1, 1] to what a network takes: pooled, cropped, resized, then normalised."""
+    """Turns images (B, 3, H, W) in [-1, 1] into a network's input: pool, crop, resize, then normalize."""
 
     size: int
     """Height and width that the network takes."""
@@ -28,7 +28,7 @@ class Preprocess:
     """Average pooling, or bilinear interpolation with an antialiasing filter."""
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: float | tuple[float, float, float] = 0.5
-    """Subtracted from pixels in [0, 1]; one number, or one a channel in the order of ``channels``."""
+    """Subtracted from pixels in [0, 1]; one number, or one per channel in the order of ``channels``."""
     std: float | tuple[float, float, float] = 0.5
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class Preprocess:
 
 
 class PreparedNetwork(nn.Module):
-    """A user's network behind its preprocessing: images (B, 3, H, W) in [-1, 1] to (B, num_features)."""
+    """A user's network with its preprocessing: images (B, 3, H, W) in [-1, 1] to (B, num_features)."""
 
     def __init__(self, program: Program, preprocess: Preprocess) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class PreparedNetwork(nn.Module):
 
 
 def image_program(path: Path, trusted: bool = False, **preprocess: Any) -> PreparedNetwork:
-    """A user's network of images behind its preprocessing.
+    """A user's image network with its preprocessing.
 
     Args:
         path: a TorchScript, torch.export or ONNX file.
@@ -86,20 +86,20 @@ def image_program(path: Path, trusted: bool = False, **preprocess: Any) -> Prepa
         preprocess: fields of :class:`Preprocess`.
 
     Raises:
-        UserError: a file that cannot be loaded, or preprocessing that cannot be done.
+        UserError: the file cannot be loaded, or the preprocessing is invalid.
     """
     before = Preprocess(**preprocess)
     return PreparedNetwork(load_program(path, (2, 3, before.size, before.size), trusted), before)
 
 
 def load_encoder(spec: Spec) -> PreparedNetwork:
-    """An encoder of the user's own, as a generator's ``encoder`` describes it.
+    """A user's encoder, as described by a generator's ``encoder``.
 
     Args:
-        spec: YAML file, or mapping, with the arguments of :func:`image_program`.
+        spec: YAML file or mapping with the arguments of :func:`image_program`.
 
     Raises:
-        UserError: see :func:`image_program`; a missing, unknown or mistyped key.
+        UserError: see :func:`image_program`; also a missing, unknown or mistyped key.
     """
     where, given = read_spec(spec)
     if given is None:

@@ -1,12 +1,12 @@
 """Networks from files that hold the program itself: TorchScript, torch.export and ONNX.
 
-What such a file can do decides how it is read, unless its description says ``trusted: true``:
+Each format has its own safeguards, which ``trusted: true`` in the description turns off:
 
-- ONNX holds operators alone. It is tried within a time limit.
-- TorchScript cannot run Python, but it can loop forever, and it can read and write files. A file that names operators
-  of the latter kind is refused; any other is tried in a process of its own, within a time limit.
-- torch.export's loader evaluates strings of the file as Python and falls back to unrestricted pickles, and no argument
-  turns that off. Such a file is read only if it is trusted.
+- ONNX holds only operators. The file is tried within a time limit.
+- TorchScript cannot run Python, but it can loop forever and read and write files. A file that names operators for
+  file access is refused; any other is tried in a separate process, within a time limit.
+- torch.export's loader evaluates strings from the file as Python and falls back to unrestricted pickles, and no
+  argument turns that off. Such a file is read only if it is trusted.
 """
 
 import re
@@ -25,24 +25,24 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.files import require_file, sha256
 
 TIME_LIMIT = 120.0
-"""Seconds in which a program that is not trusted must answer its first input."""
+"""Seconds within which an untrusted program must return its first output."""
 _GRAPH = re.compile(r"(?:[^/]+/)?(?:models/[^/]+|serialized_exported_program)\.json")
 _TRY = "import sys, torch; torch.jit.load(sys.argv[1], 'cpu').eval()(torch.zeros(*map(int, sys.argv[2:])))"
 _ANSWERED: set[tuple[str, tuple[int, ...]]] = set()
-"""Checksum and input shape of the TorchScript files that this process has tried."""
+"""(checksum, input shape) of the TorchScript files that this process has already tried."""
 
 
 class Program(nn.Module):
     """A frozen network from a file, from one tensor (B, ...) to one float32 tensor (B, ...).
 
-    Always in evaluation mode. A torch.export program must be exported on the kind of device that it is to run on, where
-    its graph makes tensors of its own. An ONNX program computes on the CPU, wherever its input is, and lets no
-    gradient through. ``fingerprint`` is the first 16 hexadecimal digits of the file's sha256.
+    It is always in evaluation mode. If a torch.export program's graph creates tensors, it must be exported on the kind
+    of device that it will run on. An ONNX program always computes on the CPU and passes no gradients.
+    ``fingerprint`` is the first 16 hexadecimal digits of the file's SHA-256.
 
     Args:
         network: the loaded file.
         path: the file.
-        batch: the only batch size it takes; any by default.
+        batch: the only batch size that it accepts; any by default.
     """
 
     def __init__(self, network: nn.Module, path: Path, batch: int | None = None) -> None:
@@ -53,10 +53,11 @@ class Program(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the network makes of a batch.
+        """The network's output for a batch.
 
         Raises:
-            UserError: it takes another shape, or gives anything but one tensor of numbers a row.
+            UserError: the network takes another shape, or returns anything other than one tensor with one row per
+                input.
         """
         if self.batch not in (None, len(x)):
             raise UserError(
@@ -76,7 +77,7 @@ class Program(nn.Module):
         return out.float()
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode; torch.export's modules refuse even to be told."""
+        """Stays in evaluation mode; torch.export modules do not support ``train``."""
         self.training = False
         return self
 
@@ -92,7 +93,7 @@ class _OnnxNetwork(nn.Module):
         if b"\n\x08location\x12" in data:
             raise UserError(f"{path} keeps its weights in another file; export it with external_data=False")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised; they need not be printed as well
+        options.log_severity_level = 4  # errors are raised, so there is no need to print them
         options.intra_op_num_threads = torch.get_num_threads()
         self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
@@ -110,12 +111,12 @@ class _OnnxNetwork(nn.Module):
         return torch.from_numpy(out).to(x.device)
 
     def stop(self) -> None:
-        """Ends the run that is going on in another thread."""
+        """Ends a run in another thread."""
         self.run_options.terminate = True
 
 
 def program_kind(path: Path) -> Literal["torchscript", "exported", "onnx"] | None:
-    """What kind of program a file holds, by its content; ONNX, which has no mark, by its suffix. None: no program."""
+    """The kind of program in a file, told by content, or by suffix for ONNX, which has no signature; None if none."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -131,11 +132,11 @@ def load_program(path: Path, shape: tuple[int, ...], trusted: bool = False) -> P
 
     Args:
         path: the file.
-        shape: of an input (B, ...) that the network takes, to try it on.
-        trusted: the file may run code, so nothing is refused and nothing is tried.
+        shape: shape of an input (B, ...) for the trial run.
+        trusted: the file may run code, so nothing is refused and no trial is run.
 
     Raises:
-        UserError: no such file, none of the three, damaged, or one that must be trusted and is not.
+        UserError: the file is missing, damaged, of another kind, or needs to be trusted and is not.
     """
     require_file(path, "a TorchScript, torch.export or ONNX file")
     kind = program_kind(path)
@@ -184,9 +185,9 @@ def _load_script(path: Path, shape: tuple[int, ...], trusted: bool) -> Program:
 
 
 def _try_script(path: Path, shape: tuple[int, ...]) -> None:
-    """Loads and calls a TorchScript file in a process that ends within the time limit, once for each content.
+    """Loads and calls a TorchScript file in a separate process with a time limit, once per file content.
 
-    What goes wrong otherwise goes wrong again, and is told, where the file is loaded in earnest.
+    Only timeouts and crashes are reported here; other errors occur again when the file is loaded in this process.
     """
     if (key := (sha256(path), shape)) in _ANSWERED:
         return
@@ -220,14 +221,14 @@ def _too_slow(path: Path) -> UserError:
 
 
 def _refuse_damaged(path: Path) -> None:
-    """Compares checksums, which torch's own reader does not."""
+    """Checks the archive's checksums, which torch's reader does not."""
     with zipfile.ZipFile(path) as archive:
         if broken := archive.testzip():
             raise UserError(f"{path}: {broken} is damaged; export or fetch it again")
 
 
 def _cause(error: Exception) -> str:
-    """A message in one line: the last one where the runtime put its own traceback first."""
+    """An error's message in one line: the last line if the runtime put its own traceback first."""
     lines = str(error).split("\n") if str(error).strip() else [type(error).__name__]
     kept = [line for line in lines if line.strip()][-1:] if "Traceback" in str(error) else lines
     return " ".join(" ".join(kept).split())[:200]

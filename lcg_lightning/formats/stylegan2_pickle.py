@@ -1,7 +1,7 @@
-"""Reads stylegan2-ada-pytorch network pickles without executing a byte of them.
+"""Reads stylegan2-ada-pytorch network pickles without executing any of their content.
 
-Such a pickle carries the Python source of its networks and asks the reader to run it. This reader keeps the recorded
-state instead: tensors and constructor arguments, nothing else. Any other global in the file is refused by name.
+Such a pickle carries the Python source of its networks and asks the reader to run it. This reader keeps only the
+recorded state: tensors and constructor arguments. It refuses any other global in the file, and names it.
 """
 
 import io
@@ -19,12 +19,12 @@ from lcg_lightning.networks.stylegan2 import StyleGAN2
 
 _ANY = object()
 _OPTIONS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
-    # part: options that ours has too under its own names, then those that must have one value
+    # part: (options that our network also has, under its own names; options that must have one fixed value)
     "synthesis_kwargs": (
         {"channel_base": "channel_base", "channel_max": "channel_max", "conv_clamp": "conv_clamp"},
         {
             **{"architecture": "skip", "activation": "lrelu", "resample_filter": [1, 3, 3, 1], "use_noise": True},
-            **{"num_fp16_res": _ANY, "fp16_channels_last": _ANY},  # of computing on a GPU in half precision
+            **{"num_fp16_res": _ANY, "fp16_channels_last": _ANY},  # these only concern half precision on a GPU
         },
     ),
     "mapping_kwargs": (
@@ -34,7 +34,7 @@ _OPTIONS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
 }
 
 NetworkState = dict[str, Any]
-"""What one persistent object recorded: its class name under ``class_name``, its ``__dict__`` under ``state``."""
+"""The record of one persistent object: its class name under ``class_name``, its ``__dict__`` under ``state``."""
 
 
 def _load_storage(data: bytes) -> Any:
@@ -62,7 +62,7 @@ def read_network(path: Path) -> NetworkState:
     """The recorded ``G_ema`` of a network pickle.
 
     Raises:
-        UserError: the file holds any other global, is cut short, or has no G_ema.
+        UserError: the file refers to any other global, is cut short, or has no G_ema.
     """
     data = read_pickle(path, _names(), "a StyleGAN2 network pickle")
     if not (isinstance(data, dict) and isinstance(data.get("G_ema"), dict)):
@@ -86,7 +86,7 @@ def load_pickle(path: Path) -> tuple[StyleGAN2, dict[str, Any]]:
     """A StyleGAN2 with the weights of a network pickle's G_ema, and the arguments that rebuild it.
 
     Raises:
-        UserError: a foreign, damaged or truncated file, or a network of another architecture.
+        UserError: the file is foreign, damaged or truncated, or the network has another architecture.
     """
     recorded = read_network(path)
     try:
@@ -102,7 +102,7 @@ def load_pickle(path: Path) -> tuple[StyleGAN2, dict[str, Any]]:
 
 
 def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``StyleGAN2``, from those of the official ``Generator``."""
+    """Arguments of ``StyleGAN2`` from those of the official ``Generator``."""
     arguments = {key: given[key] for key in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")}
     if arguments["img_channels"] != 3:
         raise ValueError(f"img_channels is {arguments['img_channels']}, only colour images can be drawn")

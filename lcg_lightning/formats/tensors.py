@@ -1,4 +1,4 @@
-"""Networks in safetensors files: weights, and as metadata what rebuilds the networks."""
+"""Networks in safetensors files: weights, with the configuration that rebuilds the networks as metadata."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ from lcg_lightning.files import atomic, require_file
 
 
 def save(path: Path, networks: Mapping[str, nn.Module], config: Mapping[str, Any], half: bool = False) -> Path:
-    """Writes networks with what rebuilds them.
+    """Writes networks with the configuration that rebuilds them.
 
     Args:
         path: the file to write.
-        networks: state-dict prefix to network.
+        networks: networks by state-dict prefix.
         config: plain data; the constructor arguments of each network under its prefix.
-        half: store weights, but no normalization statistics, in half precision.
+        half: store weights, but not normalization statistics, in half precision.
     """
     state = {f"{prefix}.{k}": v for prefix, network in networks.items() for k, v in network.state_dict().items()}
     if half:
@@ -35,7 +35,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State dict, in single precision, and configuration.
 
     Raises:
-        UserError: the file cannot be read, is damaged, or holds no networks of ours.
+        UserError: the file cannot be read, is damaged, or was not written by :func:`save`.
     """
     with _opened(path) as (file, config):
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -43,7 +43,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The configuration alone.
+    """The configuration without the weights.
 
     Raises:
         UserError: as for :func:`read`.
@@ -68,5 +68,5 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The state dict of one network of a file."""
+    """The state dict of one network in a file."""
     return {k.removeprefix(f"{prefix}."): v for k, v in state.items() if k.startswith(f"{prefix}.")}

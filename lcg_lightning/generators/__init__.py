@@ -1,1 +1,1 @@
-"""Pretrained networks from latents to images, and the small ones that ship with the package."""
+"""Pretrained networks from latents to images."""

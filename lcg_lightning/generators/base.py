@@ -1,4 +1,4 @@
-"""The contract every generator keeps: a frozen module that maps latents to images."""
+"""The generator interface: a frozen module that maps latents to images."""
 
 from functools import cached_property
 from typing import Any, NoReturn
@@ -11,13 +11,13 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.formats.fingerprint import fingerprint
 
 IMAGE_NOISE = 1 << 32
-"""The draw of a sample's noise that its image starts from; those of its latent count from 0."""
+"""Draw number of a sample's image noise; the draws for its latent count from 0."""
 CPU_PIXELS = 32 * 64 * 64
-"""Image pixels that a CPU works on at a time: their feature maps stay in cache."""
+"""Image pixels that a CPU processes at a time, so that their feature maps stay in cache."""
 
 
 class _Frozen(type):
-    """Builds an instance, then turns off gradients and training mode in all that its ``__init__`` made."""
+    """Builds an instance, then turns off gradients and training mode in all its submodules."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         module = super().__call__(*args, **kwargs)
@@ -27,10 +27,9 @@ class _Frozen(type):
 class Generator(nn.Module, metaclass=_Frozen):
     """A pretrained network from latents to images, frozen.
 
-    Subclasses set ``latent_shape`` and ``image_size`` and write :meth:`decode`; :meth:`encode` and
-    :meth:`sample_latents` are theirs to add where the network can do it. Weights never ask for gradients and
-    the module stays in evaluation mode, also inside a LightningModule that trains; gradients still flow
-    through ``decode`` to the latents.
+    Subclasses set ``latent_shape`` and ``image_size`` and implement :meth:`decode`; :meth:`encode` and
+    :meth:`sample_latents` are optional. Weights never require gradients and the module stays in evaluation mode, even
+    inside a LightningModule that trains. Gradients still flow through ``decode`` to the latents.
     """
 
     latent_shape: tuple[int, ...]
@@ -38,16 +37,16 @@ class Generator(nn.Module, metaclass=_Frozen):
     image_size: int
     """Height and width of the images, in pixels."""
     noise_shape: tuple[int, ...] | None = None
-    """Shape of the standard normal noise that a latent leaves open, such as x_T; None where it leaves nothing."""
+    """Shape of the standard normal noise that decoding takes besides the latent, such as x_T; None if it takes none."""
     statistics: tuple[Tensor, Tensor] | None = None
-    """Mean and standard deviation (*latent_shape) that standardize latents, where the generator's file fixes them."""
+    """Mean and standard deviation (*latent_shape) that standardize latents, if the generator's file fixes them."""
 
     def decode(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (B, 3, image_size, image_size) in [-1, 1], float32.
 
         Args:
             latents: (B, *latent_shape).
-            noise: (B, *noise_shape); by default one fixed draw for all. Ignored where ``noise_shape`` is None.
+            noise: (B, *noise_shape); by default one fixed draw for all. Ignored if ``noise_shape`` is None.
         """
         raise NotImplementedError
 
@@ -55,7 +54,7 @@ class Generator(nn.Module, metaclass=_Frozen):
         """Noise (B, *noise_shape) with which these latents decode to these images (B, 3, H, W) in [-1, 1].
 
         Raises:
-            UserError: this generator cannot find it.
+            UserError: this generator cannot invert images.
         """
         self._cannot("invert images", "decode with drawn noise instead")
 
@@ -77,20 +76,20 @@ class Generator(nn.Module, metaclass=_Frozen):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What beside its weights decides what it encodes, samples and decodes; plain values."""
+        """Everything besides the weights that affects encoding, sampling and decoding, as plain values."""
         return {}
 
     def can(self, method: str) -> bool:
-        """Whether ``encode``, ``sample_latents`` or ``invert`` works here."""
+        """Whether this generator supports ``encode``, ``sample_latents`` or ``invert``."""
         return getattr(type(self), method) is not getattr(Generator, method)
 
     def train(self, mode: bool = True) -> "Generator":
-        """Stays in evaluation mode, whatever the module around it does."""
+        """Stays in evaluation mode, regardless of ``mode``."""
         return super().train(False)
 
     @cached_property
     def fingerprint(self) -> str:
-        """:func:`fingerprint` of the weights, taken when first asked for: load the weights before."""
+        """:func:`fingerprint` of the weights, computed at first access; load the weights before."""
         return fingerprint(self)
 
     def at_once(self, like: Tensor) -> int:
@@ -98,12 +97,12 @@ class Generator(nn.Module, metaclass=_Frozen):
         return max(1, CPU_PIXELS // self.image_size**2) if like.device.type == "cpu" else max(1, len(like))
 
     def noise_of(self, seed: int, index: Tensor, like: Tensor) -> Tensor | None:
-        """The noise (B, *noise_shape) that belongs to samples of a run, on the device of ``like``.
+        """The noise (B, *noise_shape) that belongs to a run's samples; None if ``noise_shape`` is None.
 
         Args:
-            seed: of the run.
+            seed: the run's seed.
             index: global sample indices (B,).
-            like: a tensor of the device and dtype to give.
+            like: a tensor with the device and dtype of the result.
         """
         if self.noise_shape is None:
             return None

@@ -1,4 +1,4 @@
-"""Other people's generator files to safetensors."""
+"""Converts third-party generator files to safetensors."""
 
 from os.path import lexists
 from pathlib import Path
@@ -14,7 +14,7 @@ from lcg_lightning.generators.load import find
 
 
 def convert(source: Spec, out: Path) -> Path:
-    """Writes a StyleGAN2 pickle or a DiffAE autoencoder as safetensors: weights of the generator alone.
+    """Writes the generator weights of a StyleGAN2 pickle or a DiffAE autoencoder as safetensors.
 
     The fingerprint stays the same, so stores and records stay valid.
 

@@ -1,4 +1,4 @@
-"""Diffusion Autoencoders as generators: z_sem and x_T to images, by deterministic DDIM."""
+"""Diffusion Autoencoders as generators from z_sem and x_T to images, by deterministic DDIM."""
 
 from itertools import pairwise
 from typing import Any
@@ -13,16 +13,16 @@ from lcg_lightning.networks.diffae import DiffAE
 
 
 class DiffAEGenerator(Generator):
-    """A Diffusion Autoencoder over z_sem; its noise is x_T, what z_sem leaves open of an image.
+    """A Diffusion Autoencoder over z_sem; its noise is x_T, the details that z_sem does not determine.
 
     Decoding and inversion are deterministic DDIM (arXiv 2111.15640, eqs. 2 and 8) with clipped x_0.
 
     Args:
         network: encoder and decoder.
         num_steps: T of the decoder's linear schedule.
-        statistics: mean and standard deviation (latent_dim,) that the checkpoint's latent prior standardizes with.
-        steps: of decoding; T must hold an even stride of so many, such as 10, 20, 50, 100, 250.
-        invert_steps: of inversion.
+        statistics: mean and standard deviation (latent_dim,) with which the checkpoint's prior standardizes latents.
+        steps: DDIM steps for decoding; T must be divisible by it, as by 10, 20, 50, 100 or 250.
+        invert_steps: DDIM steps for inversion; T must be divisible by it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class DiffAEGenerator(Generator):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Steps of decoding and of inversion."""
+        """Steps for decoding and inversion."""
         return {"steps": len(self.decoding), "invert_steps": len(self.inverting)}
 
     def encode(self, images: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class DiffAEGenerator(Generator):
 
 
 def _grid(alpha_bar: Tensor, steps: int) -> list[tuple[int, float]]:
-    """Every (T / steps)-th time from 0, with its noise level."""
+    """Every (T / steps)-th time, starting at 0, with its noise level."""
     total = len(alpha_bar)
     times = range(0, total, -(-total // steps)) if 1 <= steps <= total else []
     if not times or len(times) != steps:

@@ -1,4 +1,4 @@
-"""A generator from a file that holds its whole program."""
+"""A generator from a TorchScript, torch.export or ONNX program."""
 
 from functools import cached_property
 from typing import Any
@@ -14,17 +14,17 @@ from lcg_lightning.generators.base import Generator
 
 
 class ExportedGenerator(Generator):
-    """A generator, with its encoder where there is one, that :func:`load_program` loaded.
+    """A generator loaded by :func:`load_program`, with an optional encoder.
 
     Args:
         program: latents (B, *latent_shape) to images (B, 3, S, S).
         latent_shape: shape of one latent.
-        output_range: the program's black and white.
-        normal: its latents are standard normal, so they can be sampled.
+        output_range: the program's values for black and white.
+        normal: whether its latents are standard normal, so that they can be sampled.
         encoder: images (B, 3, S, S) in [-1, 1] to latents (B, *latent_shape).
 
     Raises:
-        UserError: the program or the encoder gives another shape.
+        UserError: the program or the encoder returns another shape.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ExportedGenerator(Generator):
         if len(output_range) != 2 or not output_range[0] < output_range[1]:
             raise UserError(f"{program.path}: output_range is {list(output_range)}; give the values of black and white")
         with torch.no_grad():
-            images = self.decode(torch.zeros(2, *self.latent_shape))  # two: a program exported for one is told here
+            images = self.decode(torch.zeros(2, *self.latent_shape))  # two, to detect a program exported for one
             shape = tuple(images.shape[1:])
             if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
                 raise UserError(f"{program.path} gives {shape} for one latent; it must give an image (3, S, S)")
@@ -52,7 +52,7 @@ class ExportedGenerator(Generator):
                 )
 
     def can(self, method: str) -> bool:
-        """Encoding where there is an encoder, sampling where latents are said to be standard normal."""
+        """Encoding needs an encoder; sampling needs ``normal``."""
         lacks = {"encode": self.encoder is None, "sample_latents": not self.normal}
         return super().can(method) and not lacks.get(method, False)
 
@@ -70,7 +70,7 @@ class ExportedGenerator(Generator):
         return latents
 
     def sample_latents(self, n: int, generator: torch.Generator) -> Tensor:
-        """Standard normal latents (n, *latent_shape), if such they are."""
+        """Standard normal latents (n, *latent_shape), if ``normal``."""
         if not self.normal:
             return super().sample_latents(n, generator)
         latents = torch.randn(n, *self.latent_shape, generator=generator, device=generator.device)
@@ -79,7 +79,7 @@ class ExportedGenerator(Generator):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the program and its output range, whatever the encoder."""
+        """Fingerprint of the program and its output range, without the encoder."""
         return combine(self.program.fingerprint, self.output_range)
 
     @property

@@ -1,4 +1,4 @@
-"""Generators from files: what a file is, and one function for each kind of generator."""
+"""Generators from files: detection of the file's kind, and one loader per kind of generator."""
 
 import zipfile
 from collections.abc import Callable
@@ -26,16 +26,16 @@ from lcg_lightning.networks.stylegan2 import StyleGAN2
 
 Kind = Literal["StyleGAN2 pickle", "torch checkpoint", "safetensors", "program"]
 Encoder = str | dict[str, Any] | None
-"""How a configuration names an encoder: see :func:`lcg_lightning.formats.preprocess.load_encoder`."""
+"""An encoder's description; see :func:`lcg_lightning.formats.preprocess.load_encoder`."""
 
 _LEGACY_CHECKPOINT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch.save before zip files
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file is, by its content.
+    """The kind of a file, told by its content.
 
     Raises:
-        UserError: no file that can be read, or nothing that a generator comes in.
+        UserError: the file cannot be read, or is not in any format that a generator can have.
     """
     require_file(path, "a generator's file")
     with path.open("rb") as file:
@@ -57,7 +57,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def loader_of(path: Path) -> Callable[..., Generator]:
-    """The function of this module that loads a file: its further arguments are the options of that kind of generator.
+    """The function in this module that loads a file; its further arguments are that generator's options.
 
     Raises:
         UserError: the file holds no generator.
@@ -78,7 +78,7 @@ def stylegan2(path: Path, encoder: Encoder = None, **options: Any) -> StyleGAN2G
 
     Args:
         path: the file.
-        encoder: of images into its latents, instead of the file's own.
+        encoder: encoder to use instead of the one in the file.
         options: further arguments of :class:`StyleGAN2Generator`.
 
     Raises:
@@ -96,7 +96,7 @@ def stylegan2(path: Path, encoder: Encoder = None, **options: Any) -> StyleGAN2G
 
 
 def diffae(path: Path, **options: Any) -> DiffAEGenerator:
-    """A Diffusion Autoencoder from a checkpoint of its authors, autoencoder or latent, or a safetensors file.
+    """A Diffusion Autoencoder from a published checkpoint (autoencoder or latent) or a safetensors file.
 
     Args:
         path: the file.
@@ -126,12 +126,12 @@ def program(
     Args:
         path: the file.
         latent_shape: shape of one latent, such as [512].
-        encoder: of images into its latents.
+        encoder: encoder from images to its latents.
         trusted: the file may run code; see :func:`load_program`.
         options: further arguments of :class:`ExportedGenerator`.
 
     Raises:
-        UserError: a foreign or damaged file, or one that gives no images for such latents.
+        UserError: a foreign or damaged file, or one that does not map such latents to images.
     """
     if not latent_shape or min(latent_shape) < 1:
         raise UserError(
@@ -147,7 +147,7 @@ class _Read(NamedTuple):
 
 
 def _read(path: Path, kinds: dict[str, type[nn.Module]]) -> _Read:
-    """The networks of a safetensors file that are of these kinds, and its configuration."""
+    """The networks of these kinds in a safetensors file, and its configuration."""
     state, config = tensors.read(path)
     networks: dict[str, nn.Module] = {}
     try:

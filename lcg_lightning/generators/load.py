@@ -1,4 +1,4 @@
-"""Generators by name: one entry to the zoo, to files and to classes of the user's own."""
+"""Loads generators: from the zoo, from files, and from users' classes."""
 
 from os.path import isfile
 from pathlib import Path
@@ -17,18 +17,19 @@ _SUFFIX = "-generator"
 def load_generator(source: Spec | Generator = "synthfaces", **options: Any) -> Generator:
     """Any generator, frozen.
 
-    What a file is, its content says: a stylegan2-ada-pytorch network pickle, a DiffAE checkpoint (autoencoder or
-    latent), a safetensors file of ``lcg generator convert``, or a TorchScript, torch.export or ONNX program.
+    A file's kind is told by its content: a stylegan2-ada-pytorch network pickle, a DiffAE checkpoint (autoencoder or
+    latent), a safetensors file from ``lcg generator convert``, or a TorchScript, torch.export or ONNX program.
 
     Args:
-        source: name of a generator in the zoo, a file, or a YAML file (or its content). The latter two hold ``path``
-            and options, or the ``class_path`` and ``init_args`` of a subclass of :class:`Generator`.
-            Relative paths start at the current directory.
-        options: of the kind of generator. StyleGAN2: space, truncation_psi, noise, class_index, encoder; DiffAE:
-            steps, invert_steps; programs: latent_shape, output_range, normal, encoder, trusted.
+        source: zoo name, generator file, or YAML file (or its content). YAML holds ``path`` and options, or the
+            ``class_path`` and ``init_args`` of a subclass of :class:`Generator`. Relative paths start at the current
+            directory.
+        options: options of that kind of generator. StyleGAN2: space, truncation_psi, noise, class_index, encoder;
+            DiffAE: steps, invert_steps; programs: latent_shape, output_range, normal, encoder, trusted.
 
     Raises:
-        UserError: no such file, name or class, a file of no known kind, a damaged one, or an unknown option.
+        UserError: the file, name or class does not exist; the file is damaged or of an unknown kind; or an option is
+            unknown.
     """
     if isinstance(source, Generator):
         return source
@@ -40,15 +41,15 @@ def load_generator(source: Spec | Generator = "synthfaces", **options: Any) -> G
 
 
 def in_zoo(source: Any) -> bool:
-    """Whether this is the name of a generator of the zoo."""
+    """Whether this is the name of a zoo generator."""
     return isinstance(source, str) and not isfile(source) and isfile(_zoo_file(source))
 
 
 def find(source: Spec) -> tuple[Path, dict[str, Any]]:
-    """The file of a generator, and the options given with it.
+    """A generator's file, and the options given with it.
 
     Raises:
-        UserError: no such file or name, or a description without a path.
+        UserError: the file or name does not exist, or the description has no path.
     """
     where, given = read_spec(source)
     options = given or {"path": where}

@@ -14,18 +14,18 @@ from lcg_lightning.networks.stylegan2 import StyleGAN2
 
 
 class StyleGAN2Generator(Generator):
-    """A StyleGAN2 (arXiv 1912.04958) over W or W+, with an encoder where there is one.
+    """A StyleGAN2 (arXiv 1912.04958) over W or W+, with an optional encoder.
 
     Args:
         network: mapping and synthesis.
         encoder: images (B, 3, H, W) in [-1, 1] -> w (B, w_dim), or (B, num_ws, w_dim) for W+.
         space: one w for all layers, or one for each.
-        truncation_psi: of sampled latents, w_avg + psi (w - w_avg).
+        truncation_psi: truncation of sampled latents, w_avg + psi (w - w_avg).
         noise: per-pixel noise: the trained constants, none, or drawn for each sample.
-        class_index: the class to draw, of a class-conditional network.
+        class_index: the class to draw, for class-conditional networks.
 
     Raises:
-        UserError: a space, noise or class that there is not.
+        UserError: an unknown space, noise or class.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StyleGAN2Generator(Generator):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of mapping and synthesis, whatever the encoder."""
+        """Fingerprint of mapping and synthesis, without the encoder."""
         return fingerprint(self.network)
 
     @property
@@ -70,7 +70,7 @@ class StyleGAN2Generator(Generator):
         return {name: getattr(self, name) for name in names} | {"encoder": encoder}
 
     def can(self, method: str) -> bool:
-        """All but inverting; encoding where there is an encoder."""
+        """Sampling always works, encoding needs an encoder, and inversion is not supported."""
         return super().can(method) and not (method == "encode" and self.encoder is None)
 
     def decode(self, latents: Tensor, noise: Tensor | None = None) -> Tensor:

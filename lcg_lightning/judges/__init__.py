@@ -1,1 +1,1 @@
-"""Networks that read images: attributes and identity."""
+"""Image networks that judge attributes and identity."""

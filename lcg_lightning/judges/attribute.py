@@ -1,4 +1,4 @@
-"""Attribute classifiers on images, and how the columns of a user's network are read as attributes."""
+"""Attribute classifiers on images, and the mapping from a user network's columns to attributes."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from lcg_lightning.formats.fingerprint import fingerprint as weights_fingerprint
 
 @dataclass(frozen=True)
 class Output(Attribute):
-    """An attribute, and the columns of a network's output that tell it."""
+    """An attribute, and the columns of a network's output that predict it."""
 
     columns: tuple[int, ...] = ()
-    """Binary: one, or one for each of the classes 0 and 1. Categorical: one a class. Continuous: one."""
+    """Binary: one column, or one for each of the classes 0 and 1. Categorical: one per class. Continuous: one."""
     reads: Literal["logit", "probability", "value"] = "logit"
     """What the columns hold; ``value``, for continuous attributes, is a number in the attribute's own unit."""
     invert: bool = False
-    """The network's 1 is our 0 (binary)."""
+    """The network's 1 is our 0 (binary only)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,11 +42,11 @@ class Output(Attribute):
 
     @property
     def attribute(self) -> Attribute:
-        """The attribute alone."""
+        """The attribute without its columns."""
         return Attribute(self.name, self.kind, self.classes, self.low, self.high)
 
     def read(self, raw: Tensor) -> Tensor:
-        """Outputs (B, num_outputs), as a schema lays them out, from a network's (B, C)."""
+        """Outputs (B, num_outputs), in the schema's layout, from a network's columns (B, C)."""
         x = raw[:, list(self.columns)]
         if self.kind == "continuous":
             unit = (x - self.low) / (self.high - self.low)
@@ -60,14 +60,14 @@ class Output(Attribute):
 
 
 class AttributeJudge(nn.Module):
-    """An attribute classifier on images, frozen. A judge of one's own is a subclass.
+    """A frozen attribute classifier on images. Subclass it for your own judge.
 
     Args:
         network: images (B, 3, H, W) in [-1, 1] to outputs (B, K), laid out by the schema.
-        schema: the attributes that it tells.
-        name: what messages and records call it; the class's name by default.
-        fingerprint: hash of everything that its outputs depend on; the weights' by default.
-        image_size: the only height and width of images that it takes; any by default.
+        schema: the attributes that it predicts.
+        name: its name in messages and records; the class name by default.
+        fingerprint: hash of everything that its outputs depend on; by default a hash of the weights.
+        image_size: the only image height and width that it accepts; any by default.
     """
 
     def __init__(
@@ -90,13 +90,13 @@ class AttributeJudge(nn.Module):
         return out
 
     def select(self, schema: AttributeSchema) -> "AttributeJudge":
-        """The same judge of these attributes alone, in their order.
+        """The same judge, restricted to these attributes and in their order.
 
-        Where a continuous attribute has another range in ``schema``, mean and log variance are rescaled to it, so
-        that the natural value stays the same.
+        If a continuous attribute has another range in ``schema``, its mean and log variance are rescaled so that the
+        natural value stays the same.
 
         Raises:
-            UserError: it lacks an attribute, or knows it as another kind or with other classes.
+            UserError: the judge lacks an attribute, or its kind or classes differ.
         """
         columns: list[int] = []
         scale: list[float] = []
@@ -126,7 +126,7 @@ class AttributeJudge(nn.Module):
 
 
 class Readout(nn.Module):
-    """Columns (B, C) of a user's network to outputs (B, K), as a schema lays them out."""
+    """Maps a user network's columns (B, C) to outputs (B, K) in the schema's layout."""
 
     def __init__(self, outputs: Sequence[Output]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Identity networks: who is shown on an image."""
+"""Identity networks, which recognize the person in an image."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ from lcg_lightning.formats.fingerprint import fingerprint as weights_fingerprint
 
 
 class IdentityNetwork(nn.Module):
-    """An embedding of who is shown, frozen, and the features that Fréchet distances compare.
+    """A frozen identity embedding, and the features that Fréchet distances compare.
 
-    A network of one's own is a subclass.
+    Subclass it for your own network.
 
     Args:
         network: images (B, 3, H, W) in [-1, 1] to embeddings (B, d).
-        num_features: width d of a feature row.
-        name: what messages and records call it; the class's name by default.
-        fingerprint: hash of everything that its outputs depend on; the weights' by default.
-        image_size: the only height and width of images that it takes; any by default.
+        num_features: width of a feature row.
+        name: its name in messages and records; the class name by default.
+        fingerprint: hash of everything that its outputs depend on; by default a hash of the weights.
+        image_size: the only image height and width that it accepts; any by default.
         features: images to features (B, num_features); the embedding by default.
     """
 

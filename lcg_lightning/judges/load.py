@@ -1,4 +1,4 @@
-"""Judges by name: those of the zoo, users' files behind their preprocessing, and users' classes."""
+"""Loads judges: from the zoo, from users' network files, and from users' classes."""
 
 from os.path import isfile
 from pathlib import Path
@@ -19,14 +19,14 @@ from lcg_lightning.zoo.shelf import read
 
 
 def load_attribute_judge(spec: Spec | AttributeJudge = "synthfaces") -> AttributeJudge:
-    """An attribute classifier, of the zoo or a user's own.
+    """An attribute classifier from the zoo or from the user.
 
     Args:
-        spec: name in the zoo, YAML file, or mapping. The latter two hold the arguments of :func:`attribute_judge`, or
-            the ``class_path`` and ``init_args`` of a subclass of :class:`AttributeJudge`.
+        spec: zoo name, YAML file, or mapping. The latter two hold the arguments of :func:`attribute_judge`, or the
+            ``class_path`` and ``init_args`` of a subclass of :class:`AttributeJudge`.
 
     Raises:
-        UserError: no such network or file, or a key or value in the description that does not fit.
+        UserError: the network or file does not exist, or its description is invalid.
     """
     if isinstance(spec, AttributeJudge):
         return spec
@@ -39,14 +39,14 @@ def load_attribute_judge(spec: Spec | AttributeJudge = "synthfaces") -> Attribut
 
 
 def load_identity_network(spec: Spec | IdentityNetwork = "synthfaces") -> IdentityNetwork:
-    """An identity network, of the zoo or a user's own.
+    """An identity network from the zoo or from the user.
 
     Args:
-        spec: name in the zoo, YAML file, or mapping. The latter two hold the arguments of :func:`image_program`, or
-            the ``class_path`` and ``init_args`` of a subclass of :class:`IdentityNetwork`.
+        spec: zoo name, YAML file, or mapping. The latter two hold the arguments of :func:`image_program`, or the
+            ``class_path`` and ``init_args`` of a subclass of :class:`IdentityNetwork`.
 
     Raises:
-        UserError: no such network or file, or a key or value in the description that does not fit.
+        UserError: the network or file does not exist, or its description is invalid.
     """
     if isinstance(spec, IdentityNetwork):
         return spec
@@ -63,15 +63,15 @@ def load_identity_network(spec: Spec | IdentityNetwork = "synthfaces") -> Identi
 
 
 def attribute_judge(path: Path, outputs: list[dict[str, Any]], **network: Any) -> AttributeJudge:
-    """A user's attribute classifier behind its preprocessing.
+    """A user's attribute classifier with its preprocessing.
 
     Args:
         path: a TorchScript, torch.export or ONNX file.
-        outputs: the attributes that it tells, each with the fields of :class:`Output`.
+        outputs: the attributes that it predicts, each with the fields of :class:`Output`.
         network: further arguments of :func:`image_program`.
 
     Raises:
-        UserError: see :func:`image_program`; an output that the network's columns do not fit.
+        UserError: see :func:`image_program`; also an output that does not fit the network's columns.
     """
     if not outputs:
         raise UserError(f"{path}: outputs is empty; list the attributes and the network's columns that tell them")
@@ -95,7 +95,7 @@ def attribute_judge(path: Path, outputs: list[dict[str, Any]], **network: Any) -
 
 
 def refuse_size(network: AttributeJudge | IdentityNetwork, size: int) -> None:
-    """Raises a UserError if a network does not take images of this height and width."""
+    """Raises a UserError if a network does not accept images with this height and width."""
     if network.image_size not in (None, size):
         raise UserError(
             f"{network.name} takes {network.image_size}x{network.image_size} images, the generator makes "
