@@ -1,1 +1,1 @@
-"""Latents: rendering, encoding, storing and serving them."""
+"""Latent data: sources, encoding, stores and batches."""

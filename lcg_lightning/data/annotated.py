@@ -1,4 +1,4 @@
-"""Images or latents with their labels, and the data sets that a configuration can name."""
+"""Images or latents with their labels, and base classes for data sources."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from lcg_lightning.files import plain
 
 @dataclass(frozen=True, eq=False)
 class Annotated:
-    """What is known about images. Row i of each field is image i."""
+    """Ids, labels and splits of images. Row i of each field belongs to image i."""
 
     ids: list[str]
     """Unique names."""
@@ -24,7 +24,7 @@ class Annotated:
     """(N, A) float32 in natural units, NaN where unknown."""
     schema: AttributeSchema
     splits: list[str] | None = None
-    """"train", "val" or "test"; None leaves it to a hash of the id."""
+    """"train", "val" or "test"; if None, a hash of the id decides."""
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.schema, self.ids)
@@ -35,7 +35,7 @@ class Annotated:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AnnotatedImages(Annotated):
-    """Images and what is known about them."""
+    """Images with their annotations."""
 
     paths: Sequence[ImageRef]
 
@@ -47,7 +47,7 @@ class AnnotatedImages(Annotated):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AnnotatedLatents(Annotated):
-    """Latents and what is known about their images."""
+    """Latents with their annotations."""
 
     latents: Tensor
     """(N, *shape) float32."""
@@ -59,11 +59,11 @@ class AnnotatedLatents(Annotated):
 
 
 class DataSource:
-    """What a configuration names by class to be made into a latent store."""
+    """A data set that a configuration names by class, and that becomes a latent store."""
 
     def __init__(self, **config: Any) -> None:
         self.config: dict[str, Any] = plain(config)
-        """What the data set was made with, in plain JSON values."""
+        """The data set's arguments, as plain JSON values."""
 
 
 class ImageData(DataSource, ABC):
@@ -71,10 +71,10 @@ class ImageData(DataSource, ABC):
 
     @abstractmethod
     def read(self, image_size: int | None = None) -> AnnotatedImages:
-        """Find its images and read their labels.
+        """Find the images and read their labels.
 
         Args:
-            image_size: which images to take from an LMDB that holds several sizes of each.
+            image_size: size to read from an LMDB that holds several sizes of each image.
         """
 
 
@@ -83,4 +83,4 @@ class LatentData(DataSource, ABC):
 
     @abstractmethod
     def read(self, latent_shape: tuple[int, ...]) -> AnnotatedLatents:
-        """Read its latents, as a generator with latents of this shape takes them, and their labels."""
+        """Read the latents, in the form that a generator with this latent shape takes, and their labels."""

@@ -25,7 +25,7 @@ class LatentBatch(TypedDict):
     labels: Tensor
     """(B, A) float32 in natural units, NaN where unknown."""
     index: Tensor
-    """(B,) int64, row in the split: the same whatever the batch size and the number of processes."""
+    """(B,) int64, row in the split, independent of the batch size and the number of processes."""
 
 
 class LatentLoader:
@@ -34,7 +34,7 @@ class LatentLoader:
     It is not a ``DataLoader``, so Lightning leaves its sampler alone; it still calls ``sampler.set_epoch``.
     """
 
-    batch_sampler = None  # Lightning asks for it beside ``sampler``
+    batch_sampler = None  # Lightning reads it in addition to ``sampler``
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class LatentLoader:
         *,
         full: bool = False,
     ) -> None:
-        """Read ``split`` in ``sampler``'s order; ``full`` drops a last short batch after full ones."""
+        """Reads ``split`` in ``sampler``'s order; ``full`` drops a short last batch that follows full ones."""
         self.store = store
         self.latents, self.labels, _ = store.split(split)
         self.sampler = sampler
@@ -66,16 +66,16 @@ class LatentLoader:
 class LatentDataModule(LightningDataModule):
     """The latents of a store, standardized by its train split.
 
-    Training rows are shuffled by (``seed``, epoch) alone, so a resumed run sees the order it would have seen.
-    Testing, and validating outside of a fit, take each row exactly once over all processes.
+    The order of training rows depends only on (``seed``, epoch), so a resumed run sees the same order as an
+    uninterrupted one. Testing, and validation outside a fit, visit each row exactly once over all processes.
 
     Args:
         store: folder of a latent store.
         batch_size: rows in a batch, per process.
-        seed: of the order of the training rows.
+        seed: seed of the order of training rows.
 
     Raises:
-        UserError: ``store`` is no latent store, or batch_size is below 1.
+        UserError: ``store`` is not a latent store, or batch_size is below 1.
     """
 
     def __init__(self, store: str | Path, batch_size: int = 256, seed: int = 0) -> None:
@@ -85,7 +85,7 @@ class LatentDataModule(LightningDataModule):
         self.store = LatentStore.open(store)
         self.batch_size = batch_size
         self.seed = seed
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than test rows
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # there may be more processes than test rows
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -103,19 +103,19 @@ class LatentDataModule(LightningDataModule):
         return self.store.schema.to_json()
 
     def train_dataloader(self) -> LatentLoader:
-        """Shuffled batches of train, all full unless train is smaller than one batch."""
-        shuffle = not getattr(self.trainer, "overfit_batches", 0)  # which must see the same batches again
+        """Shuffled batches of the train split, all full unless the split is smaller than one batch."""
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)  # overfitting needs the same batches every epoch
         return self._loader("train", padded=True, shuffle=shuffle, full=True)
 
     def val_dataloader(self) -> LatentLoader | list[LatentLoader]:
-        """Batches of val; none if the store has no such split and the run is a fit."""
+        """Batches of the val split; none if the store has no such split and the run is a fit."""
         fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         if fitting and "val" not in self.store.sizes:
             return []
         return self._loader("val", padded=fitting)
 
     def test_dataloader(self) -> LatentLoader:
-        """Batches of test."""
+        """Batches of the test split."""
         return self._loader("test", padded=False)
 
     def _loader(self, split: str, *, padded: bool, shuffle: bool = False, full: bool = False) -> LatentLoader:

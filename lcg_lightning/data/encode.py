@@ -1,4 +1,4 @@
-"""From images, or a generator's own samples, to a latent store; an interrupted run goes on where it stopped."""
+"""Makes latent stores from images or from a generator's samples; an interrupted run can be resumed."""
 
 import hashlib
 import json
@@ -35,25 +35,25 @@ def encode(
     """Encode images into a latent store.
 
     Finished rows are kept in ``<out>.partial`` until the store is complete. After an interruption, the same call
-    encodes only the rest, on any number of processes; a process that is killed loses at most its last
-    ``shard_batches`` batches. The store is the same to the bit however often the run was interrupted. While a run is
-    at work, another one with the same ``out`` is refused.
+    encodes only the remaining rows, on any number of processes; a killed process loses at most its last
+    ``shard_batches`` batches. Interruptions do not change a bit of the store. While a run is active, another with the
+    same ``out`` is refused.
 
     Args:
         images: files, labels and splits.
         generator: a generator with an encoder.
         out: folder of the store to make.
-        source: where the images come from, in plain JSON values, for the store's record.
+        source: origin of the images, as plain JSON values, for the store's record.
         resize: scale square images to the generator's size instead of refusing them.
         loop: how to work through them.
 
     Raises:
-        UserError: ``out`` is there and not empty; the partial folder belongs to other images or another
-            generator; an image that cannot be read or is of another size; a latent that is not finite.
+        UserError: ``out`` exists and is not empty; the partial folder belongs to other images or another generator; an
+            image cannot be read or has another size; a latent is not finite.
     """
     out = Path(out)
     if not generator.can("encode"):
-        generator.encode(torch.zeros(0))  # says why not
+        generator.encode(torch.zeros(0))  # raises the reason
     _refuse_no_train(images.ids, images.splits)
     names = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()[:16]
     owner = _owner(generator) | {"image names": names}
@@ -77,25 +77,25 @@ def sample_and_label(
     source: Mapping[str, Any] | None = None,
     **loop: Unpack[Loop],
 ) -> Path:
-    """Draw latents from the generator's own distribution and label them by their images, as StyleFlow and LACE did.
+    """Draw latents from the generator's own distribution and label their images, as StyleFlow and LACE did.
 
-    Row i depends on the seed and i alone. Interruptions and processes are as in :func:`encode`.
+    Row i depends only on the seed and i. Interruptions and processes are handled as in :func:`encode`.
 
     Args:
         n: rows to draw.
-        judge: what labels the images; its attributes become the store's.
+        judge: the classifier that labels the images; its attributes become the store's.
         generator: a generator that can sample.
         out: folder of the store to make.
-        seed: of the draws.
-        source: where the rows come from, in plain JSON values, for the store's record.
+        seed: seed of the draws.
+        source: origin of the rows, as plain JSON values, for the store's record.
         loop: how to work through them.
 
     Raises:
-        UserError: ``out`` is there and not empty, the generator cannot sample, or the judge takes other images.
+        UserError: ``out`` exists and is not empty, the generator cannot sample, or the judge takes another image size.
     """
     out, ids = Path(out), [f"{i:06d}" for i in range(n)]
     if not generator.can("sample_latents"):
-        generator.sample_latents(0, torch.Generator())  # says why not
+        generator.sample_latents(0, torch.Generator())  # raises the reason
     _refuse_no_train(ids, None)
     refuse_size(judge, generator.image_size)
     owner = _owner(generator) | {"labels": judge.fingerprint, "seed": str(seed)}
@@ -114,7 +114,7 @@ def store(
     """Write labelled latents of a generator into a store, standardized by the generator's own statistics if it has any.
 
     Raises:
-        UserError: ``out`` is there and not empty, or a latent or label that cannot be stored.
+        UserError: ``out`` exists and is not empty, or a latent or label cannot be stored.
     """
     splits = rows.splits or hash_splits(rows.ids)
     parts = {}
@@ -125,7 +125,7 @@ def store(
 
 
 class _Encoding(nn.Module):
-    """Images (B, 3, H, W) to latents, and no labels."""
+    """Images (B, 3, H, W) to latents and empty labels."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class _Drawing(nn.Module):
 
 
 def _within(labels: Tensor, schema: AttributeSchema) -> Tensor:
-    """Labels (B, A) with predicted numbers moved to the ends of their ranges where they lie beyond."""
+    """Labels (B, A) with continuous values clamped to their ranges."""
     columns = [
         values.clamp(a.low, a.high) if a.kind == "continuous" else values
         for a, values in zip(schema, labels.unbind(1), strict=True)

@@ -1,4 +1,4 @@
-"""Image files: found in a folder or an LMDB, read as tensors, and matched with the rows of a table."""
+"""Images in folders and LMDBs: finding them, reading them as tensors, and matching them with table rows."""
 
 import re
 import warnings
@@ -18,14 +18,14 @@ from lcg_lightning.files import require_file
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-"""What is opened, whatever a file's suffix; Pillow would run other programs for some formats."""
+"""The formats that are opened, regardless of suffix; for some others, Pillow would run external programs."""
 
 ImageRef = Path | LMDBImage
 """Where an image is."""
 
 
 def image_id(name: str) -> str:
-    """A file name without its image suffix: what annotation rows and image files are matched by.
+    """A file name without its image suffix, which matches annotation rows with image files.
 
     >>> image_id("7.jpg"), image_id("7.PNG"), image_id("st.peter")
     ('7', '7', 'st.peter')
@@ -35,17 +35,17 @@ def image_id(name: str) -> str:
 
 
 def find_images(folder: str | Path, size: int | None = None) -> dict[str, ImageRef]:
-    """The images in a folder and the folders below, or in an LMDB, by id and in order of path or number.
+    """The images in a folder and its subfolders, or in an LMDB, by id, in order of path or number.
 
-    An LMDB has records ``{size}-{number}``, numbers from 0 with leading zeros, and ``length``, their count. An id
-    there is the number without leading zeros.
+    An LMDB has records ``{size}-{number}``, with zero-padded numbers from 0, and ``length``, their count. The id is
+    the number without leading zeros.
 
     Args:
-        folder: a folder of image files, or an LMDB: a folder with data.mdb, or a file .lmdb or .mdb.
-        size: which images to take from an LMDB that holds several sizes of each.
+        folder: a folder of image files, or an LMDB (a folder with data.mdb, or a .lmdb or .mdb file).
+        size: size to read from an LMDB that holds several sizes of each image.
 
     Raises:
-        UserError: neither of these, no images in it, two files with the same id, an LMDB that is not whole.
+        UserError: ``folder`` is neither, or has no images; two files have the same id; or the LMDB is incomplete.
     """
     folder = Path(folder)
     file = data_file(folder)
@@ -66,10 +66,10 @@ def find_images(folder: str | Path, size: int | None = None) -> dict[str, ImageR
 
 
 def open_image(ref: ImageRef) -> Image.Image:
-    """The picture there, loaded and turned upright.
+    """The image, loaded and turned upright.
 
     Raises:
-        UserError: there is none, it is damaged or too large, or it is in none of :data:`FORMATS`.
+        UserError: the image is missing, damaged, too large, or in none of :data:`FORMATS`.
     """
     source: Path | BytesIO
     if isinstance(ref, LMDBImage):
@@ -83,17 +83,17 @@ def open_image(ref: ImageRef) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source, formats=FORMATS) as file:
                 return ImageOps.exif_transpose(file)
-    except Exception as error:  # a damaged picture can fail in any way
+    except Exception as error:  # a damaged image can fail in any way
         known = f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
         reason = known if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise UserError(f"{ref} cannot be read as an image ({reason}); replace it") from None
 
 
 def stamp(ref: ImageRef) -> tuple[int, int]:
-    """Size in bytes and time of change of an image file; a record has the time of its LMDB.
+    """Size in bytes and modification time of an image file; a record has the time of its LMDB.
 
     Raises:
-        UserError: it is gone, or not a regular file.
+        UserError: the file is gone or is not a regular file.
     """
     path = data_file(ref.folder) if isinstance(ref, LMDBImage) else ref
     require_file(path, "an image file")
@@ -105,20 +105,20 @@ def stamp(ref: ImageRef) -> tuple[int, int]:
 
 
 def bare_number(name: str) -> str:
-    """A name of digits without leading zeros; any other name as it is."""
+    """Strips leading zeros from a name that consists of digits; other names are unchanged."""
     return name.lstrip("0") or "0" if re.fullmatch("[0-9]+", name) else name
 
 
 def match_rows(names: Sequence[str], images: Iterable[str], table: str | Path) -> dict[str, int]:
-    """The row of each image, in order of rows; rows of other images are left out.
+    """The row of each image, in row order; rows of other images are left out.
 
     A row belongs to the image with its name. If there is none and the name is a number, it belongs to the image with
-    that number; leading zeros do not count.
+    that number, ignoring leading zeros.
 
     Args:
-        names: of the rows.
+        names: names of the rows.
         images: ids of the images.
-        table: where the rows stand, for messages.
+        table: the table's path, for messages.
 
     Raises:
         UserError: two rows for one image.
@@ -140,9 +140,9 @@ class ImageFiles(Dataset[Tensor]):
     """Images (3, size, size) float32 in [-1, 1], turned upright.
 
     Args:
-        refs: where they are.
-        size: height and width the generator takes.
-        resize: scale square images of another size with an antialiased filter, instead of refusing them.
+        refs: files or records.
+        size: height and width that the generator takes.
+        resize: scale square images of another size with an antialiasing filter, instead of refusing them.
     """
 
     def __init__(self, refs: Sequence[ImageRef], size: int, *, resize: bool = False) -> None:

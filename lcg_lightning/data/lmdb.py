@@ -1,4 +1,4 @@
-"""Images that are records of an LMDB."""
+"""Images in an LMDB."""
 
 import os
 import re
@@ -15,10 +15,10 @@ from lcg_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class LMDBImage:
-    """An image file that is a record of an LMDB."""
+    """An image file stored as an LMDB record."""
 
     folder: Path
-    """The LMDB: a folder with data.mdb, or such a file itself."""
+    """The LMDB: a folder with data.mdb, or the file itself."""
     key: str
 
     def __str__(self) -> str:
@@ -26,7 +26,7 @@ class LMDBImage:
 
 
 def data_file(folder: Path) -> Path:
-    """The file of an LMDB that is a folder or a file."""
+    """The data file of an LMDB that is a folder or a file."""
     return folder / "data.mdb" if folder.is_dir() else folder
 
 
@@ -36,12 +36,12 @@ def _environment(file: Path) -> Any:
 
     environment = lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=False)
     whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if file.stat().st_size < whole:  # reading what is mapped but not there would kill the process
+    if file.stat().st_size < whole:  # reading mapped pages past the end would kill the process
         raise UserError(f"{file} is cut short, at {file.stat().st_size} of {whole} bytes; fetch it again")
     return environment
 
 
-if hasattr(os, "register_at_fork"):  # a child may not use what its parent opened, and cannot open it again
+if hasattr(os, "register_at_fork"):  # a child can neither use nor reopen its parent's environments
     os.register_at_fork(before=_environment.cache_clear)
 
 
@@ -60,10 +60,10 @@ def _transaction(folder: Path) -> Iterator[Any]:
 
 @contextmanager
 def record(ref: LMDBImage) -> Iterator[memoryview]:
-    """The bytes of an image, mapped into memory.
+    """The memory-mapped bytes of an image.
 
     Raises:
-        UserError: it is not there, or the LMDB is damaged or cut short.
+        UserError: the record is missing, or the LMDB is damaged or cut short.
     """
     with _transaction(ref.folder) as transaction:
         data = transaction.get(ref.key.encode())
@@ -73,10 +73,10 @@ def record(ref: LMDBImage) -> Iterator[memoryview]:
 
 
 def find_records(folder: Path, size: int | None) -> dict[str, LMDBImage]:
-    """The images of one size by number without leading zeros, see :func:`lcg_lightning.data.images.find_images`.
+    """The images of one size by number without leading zeros; see :func:`lcg_lightning.data.images.find_images`.
 
     Raises:
-        UserError: no LMDB of images, one that is not whole, or several sizes and none of them named.
+        UserError: this is not an LMDB of images, or it is incomplete, or it has several sizes and ``size`` names none.
     """
     with _transaction(folder) as transaction:
         length = bytes(transaction.get(b"length") or b"")

@@ -1,4 +1,4 @@
-"""Where a store is made: beside its place until it is whole."""
+"""Output places of stores: a store is built beside its final place until it is complete."""
 
 import os
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 from lcg_lightning.files import ensure_creatable, ensure_writable
 
 PUBLISHED = "published.json"
-"""What tells, in the folder beside the place, that the store has been moved there."""
+"""File in the partial folder that records that the store has been moved to its place."""
 
 
 def partial(out: Path) -> Path:
-    """Where the finished rows of a store are kept until it is whole: ``<out>.partial``."""
+    """The folder that keeps finished rows until the store is complete: ``<out>.partial``."""
     real = Path(os.path.realpath(out))
     return real.with_name(f"{real.name}.partial")
 
 
 def ensure_place(out: Path) -> None:
-    """Check, before anything is loaded, that a folder can be made, or that an interrupted run can go on.
+    """Check, before anything is loaded, that a store can be made, or that an interrupted run can continue.
 
     Raises:
-        UserError: something else is there, or nothing can be written there.
+        UserError: the place is occupied or not writable.
     """
     if os.path.exists(partial(out) / PUBLISHED):
         ensure_writable(partial(out))

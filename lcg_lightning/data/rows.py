@@ -1,4 +1,4 @@
-"""Rows of a data set: the split each belongs to, what is checked of them, and their statistics."""
+"""Rows of a data set: splits, checks and statistics."""
 
 import hashlib
 import math
@@ -15,7 +15,7 @@ _CHUNK = 8192  # rows per step of the float64 sums: bounds their memory
 
 
 def hash_splits(ids: Sequence[str], fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> list[str]:
-    """The split of each id, a function of the id alone: adding images moves no other image.
+    """The split of each id, which depends only on the id: adding images moves no other image.
 
     Args:
         ids: names of the images.
@@ -34,10 +34,10 @@ def hash_splits(ids: Sequence[str], fractions: tuple[float, float, float] = (0.8
 
 
 def check_labels(labels: Tensor, schema: AttributeSchema, ids: Sequence[str]) -> None:
-    """Check that labels (N, A) are of the values their attributes can take; NaN (unknown) always is.
+    """Check that labels (N, A) are valid values of their attributes; NaN (unknown) is always valid.
 
     Raises:
-        UserError: wrong shape, or a value out of range; the message names the attribute and the image.
+        UserError: the shape is wrong, or a value is out of range; the message names the attribute and the image.
     """
     if labels.shape != (len(ids), len(schema)):
         raise UserError(f"labels have shape {tuple(labels.shape)}, expected ({len(ids)}, {len(schema)})")
@@ -61,7 +61,7 @@ def check_labels(labels: Tensor, schema: AttributeSchema, ids: Sequence[str]) ->
 
 
 def check_finite(latents: Tensor, ids: Sequence[str]) -> None:
-    """Raise a UserError that names the first id whose latent (N, *shape) holds a NaN or an infinity."""
+    """Raise a UserError if latents (N, *shape) contain NaN or infinity; the message names the first such id."""
     if latents.numel() and torch.stack(latents.aminmax()).isfinite().all():  # the usual case, ten times as fast
         return
     bad = ~latents.flatten(1).isfinite().all(1)
@@ -75,7 +75,7 @@ def check_finite(latents: Tensor, ids: Sequence[str]) -> None:
 def train_statistics(latents: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the rows of latents (N, *shape), each (*shape) in float64.
 
-    A dimension that does not vary beyond float32's rounding gets a deviation of 1, so standardization makes it 0.
+    A dimension that is constant up to float32 rounding gets a deviation of 1, so that it standardizes to 0.
     """
     chunks, n = torch.split(latents, _CHUNK), len(latents)
     mean = torch.stack([c.double().sum(0) for c in chunks]).sum(0) / n

@@ -1,4 +1,4 @@
-"""Finished rows of an unfinished encoding, kept beside its output so that an interrupted run goes on."""
+"""Finished rows of an unfinished encoding, kept beside its output so that an interrupted run can be resumed."""
 
 import hashlib
 import json
@@ -30,25 +30,25 @@ from lcg_lightning.files import (
 class Shards:
     """A folder of finished rows.
 
-    Each file holds ``rows`` (n,) int64, places in the data set, their ``latents`` (n, *shape) and ``labels`` (n, A)
-    float32, and ``stamps`` (n, 2) int64, size and time of what they were made from. Files appear complete or not at
-    all, and may come from any number of processes. A row counts as finished while its source stays as it was.
+    Each file holds ``rows`` (n,) int64, the positions in the data set; their ``latents`` (n, *shape) and ``labels``
+    (n, A), float32; and ``stamps`` (n, 2) int64, the size and time of their sources. Files are written atomically, by
+    any number of processes. A row counts as finished as long as its source is unchanged.
 
-    When all rows are finished, :meth:`publish` moves what was made of them to its place. A run that is killed at any
-    moment can be started again: either the place is still free, or ``published.json`` tells that it was filled.
+    When all rows are finished, :meth:`publish` makes the store and moves it to its place. A run that is killed at any
+    moment can be restarted: either the place is still free, or ``published.json`` records that it was filled.
     """
 
     def __init__(self, out: Path, stamps: Tensor, owner: Mapping[str, str], annotation: str = "") -> None:
-        """Make the folder ``<out>.partial``, or go on with one that was made for the same.
+        """Make the folder ``<out>.partial``, or continue with one that was made for the same rows.
 
         Args:
-            out: folder of the store that is made of the rows in the end.
-            stamps: (N, 2) int64 of the rows' sources.
-            owner: what the rows depend on, by what each is.
-            annotation: a hash of what else the store will hold.
+            out: folder of the final store.
+            stamps: (N, 2) int64, stamps of the rows' sources.
+            owner: everything that the rows depend on, by name.
+            annotation: a hash of the rest of the store's content.
 
         Raises:
-            UserError: the folder was made for others, or cannot be made; ``out`` is there and not empty.
+            UserError: the folder was made for other rows or cannot be made, or ``out`` exists and is not empty.
         """
         self.out, self.folder, self.stamps = out, partial(out), stamps
         whole = json.dumps(dict(owner), sort_keys=True).encode() + stamps.numpy().tobytes() + annotation.encode()
@@ -85,20 +85,20 @@ class Shards:
         """Write a store of the finished rows and move it to its place.
 
         Args:
-            write: writes the store to the folder that it is given.
+            write: writes the store to the given folder.
 
         Raises:
-            UserError: something has filled the place meanwhile, or the disk is full.
+            UserError: the place has been filled in the meantime, or the disk is full.
         """
         made = self.folder / "store"
-        shutil.rmtree(made, ignore_errors=True)  # of a run that was killed here
+        shutil.rmtree(made, ignore_errors=True)  # left by a run that was killed here
         content = LatentStore.open(write(made)).content_hash
         with atomic(self.folder / PUBLISHED) as file:
             file.write_text(json.dumps({"run": self.run, "content": content}), encoding="utf-8")
         rename_folder(made, self.out)
 
     def remove(self) -> None:
-        """Remove the folder, and last of all what tells that its rows are published."""
+        """Remove the folder; the record that its rows are published is removed last."""
         for file in self.folder.glob("*"):
             if file.is_dir():
                 shutil.rmtree(file)
@@ -129,7 +129,7 @@ class Shards:
             yield rows[valid], latents[valid], labels[valid]
 
     def unfinished(self) -> list[int]:
-        """The rows that are still to be made, in order."""
+        """The unfinished rows, in order."""
         todo = torch.ones(len(self.stamps), dtype=torch.bool)
         for rows, _, _ in self.read():
             todo[rows] = False
@@ -139,7 +139,7 @@ class Shards:
         """The latents (N, *shape) and labels (N, A) of all rows.
 
         Raises:
-            UserError: some are not made.
+            UserError: some rows are unfinished.
         """
         if todo := self.unfinished():
             raise UserError(f"{len(todo)} of {len(self.stamps)} rows are not encoded yet; run the same command again")
@@ -156,9 +156,9 @@ class ShardWriter(BasePredictionWriter):
     """Writes what ``predict_step`` returns to shards, every few batches and when the run ends or fails.
 
     Args:
-        shards: where to.
+        shards: the shards to write to.
         ids: names of the rows, for messages.
-        latent_shape: what each latent must be.
+        latent_shape: expected shape of a latent.
         every: batches between two writes.
     """
 
@@ -178,7 +178,7 @@ class ShardWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Keep a batch of latents (B, *shape) and labels (B, A) of the rows at ``batch_indices``."""
+        """Keep the latents (B, *shape) and labels (B, A) of the rows at ``batch_indices``."""
         assert batch_indices is not None
         latents, labels = (part.detach().float().cpu() for part in prediction)
         expected = (len(batch_indices), *self.latent_shape)
@@ -191,7 +191,7 @@ class ShardWriter(BasePredictionWriter):
             self._flush()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the rest, and wait for the other processes to do so."""
+        """Write the rest, and wait for the other processes to do the same."""
         self._flush()
         trainer.strategy.barrier()
 

@@ -1,4 +1,4 @@
-"""The space that networks and methods work in: flat latents, standardized per dimension."""
+"""The latent space of networks and methods: flat latents, standardized per dimension."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from lcg_lightning.generators.base import Generator
 
 
 def standardize(latents: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Flat latents (N, D) of zero mean and unit deviation per dimension; correlations stay.
+    """Flat latents (N, D) with zero mean and unit deviation per dimension; correlations are kept.
 
     Args:
         latents: (N, *shape).
@@ -20,13 +20,13 @@ def standardize(latents: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def unstandardize(z: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """The inverse of :func:`standardize`: latents (N, *shape), ready to decode, of flat standardized ones (N, D)."""
+    """The inverse of :func:`standardize`: maps flat standardized latents (N, D) to latents (N, *shape)."""
     return z.reshape(-1, *mean.shape) * std.to(z) + mean.to(z)
 
 
 @dataclass(frozen=True, eq=False)
 class LatentSpace:
-    """Standardized latents z (B, D) of a generator, and the way between them and images."""
+    """A generator's standardized latents z (B, D), with encoding and decoding."""
 
     generator: Generator
     mean: Tensor
@@ -40,11 +40,11 @@ class LatentSpace:
         return math.prod(self.mean.shape)
 
     def standardize(self, latents: Tensor) -> Tensor:
-        """Standardized latents (B, D) of the generator's own (B, *latent_shape)."""
+        """Maps the generator's latents (B, *latent_shape) to standardized ones (B, D)."""
         return standardize(latents, self.mean, self.std)
 
     def unstandardize(self, z: Tensor) -> Tensor:
-        """The generator's own latents (B, *latent_shape) of standardized ones (B, D)."""
+        """Maps standardized latents (B, D) to the generator's latents (B, *latent_shape)."""
         return unstandardize(z, self.mean, self.std)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -60,5 +60,5 @@ class LatentSpace:
         return self.generator.decode(self.unstandardize(z), noise)
 
     def decode_samples(self, z: Tensor, seed: int, index: Tensor) -> Tensor:
-        """The same with the noise that belongs to the samples ``index`` (B,) of a run with this seed."""
+        """Like :meth:`decode`, with the noise of the samples ``index`` (B,) in a run with this seed."""
         return self.decode(z, self.generator.noise_of(seed, index, z))

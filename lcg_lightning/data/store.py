@@ -1,4 +1,4 @@
-"""The latent store: a folder of latents, labels and ids that remembers which generator made it."""
+"""The latent store: a folder of latents, labels and ids that records which generator made it."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from lcg_lightning.files import atomic, atomic_folder, load_json, refuse_occupie
 from lcg_lightning.generators.base import Generator
 
 _FORMAT = 2
-"""2 adds checksums to 1, which is still read."""
+"""Format 2 added checksums; format 1 can still be read."""
 
 
 class Split(NamedTuple):
@@ -53,17 +53,17 @@ def write_store(
 
     Args:
         path: folder to make.
-        splits: rows of "train" (not empty) and, if there are any, of "val" and "test".
-        schema: what the label columns are.
-        fingerprint: of the generator whose latents these are.
-        source: where the rows come from, in plain JSON values, for the record.
+        splits: rows of "train" (not empty) and, optionally, of "val" and "test".
+        schema: attributes of the label columns.
+        fingerprint: fingerprint of the generator that the latents belong to.
+        source: origin of the rows, as plain JSON values, for the record.
         statistics: mean and standard deviation (*shape) to standardize with; by default those of the train rows.
 
     Warns of attributes that have one value, or none, in all train rows.
 
     Raises:
-        UserError: the folder is there and not empty; latents that are not finite or differ in shape; labels
-            their attributes cannot take; an id given twice.
+        UserError: the folder exists and is not empty; latents are not finite or differ in shape; a label is not a
+            valid value of its attribute; or an id occurs twice.
     """
     path = Path(path)
     refuse_occupied(path)
@@ -114,42 +114,42 @@ def _sha256(file: Path) -> str:
 
 
 def _content_hash(about: Mapping[str, Any]) -> str:
-    """Of all that store.json says except where the rows come from."""
+    """Hash of everything in store.json except the origin of the rows."""
     keys = ("fingerprint", "latent_shape", "schema", "sizes", "mean", "std", "sha256")
     return hashlib.sha256(json.dumps({key: about[key] for key in keys}).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
 class LatentStore:
-    """An opened store. Splits are mapped into memory when they are asked for, so it is small and pickles."""
+    """An open store. Splits are memory-mapped on access, so the object is small and can be pickled."""
 
     path: Path
     schema: AttributeSchema
     fingerprint: str
-    """Of the generator that made the latents."""
+    """Fingerprint of the generator that made the latents."""
     latent_shape: tuple[int, ...]
     mean: Tensor
-    """Of the train split, per dimension, (*latent_shape) float64."""
+    """Mean that standardizes latents, per dimension, (*latent_shape) float64."""
     std: Tensor
-    """Of the train split, per dimension, (*latent_shape) float64, above 0."""
+    """Standard deviation that standardizes latents, per dimension, (*latent_shape) float64, above 0."""
     sizes: dict[str, int]
-    """Rows in each split the store has."""
+    """Number of rows in each split of the store."""
     source: dict[str, Any]
     content_hash: str
-    """Of the rows, the schema, the statistics and the generator's fingerprint, 16 hex digits: equal for equal content,
-    whatever its folder is called and wherever the rows came from."""
+    """Hash of the rows, the schema, the statistics and the generator's fingerprint, 16 hex digits. The folder's name
+    and the origin of the rows do not affect it."""
 
     @classmethod
     def open(cls, path: str | Path, generator: Generator | None = None) -> Self:
-        """Open a store and check all of it: the whole content is read, about 0.1 s for 100 MB.
+        """Open a store and check its whole content, which takes about 0.1 s for 100 MB.
 
         Args:
             path: its folder.
-            generator: the one that will decode; the latents must be its own.
+            generator: the generator that will decode; the latents must belong to it.
 
         Raises:
-            UserError: not a store; a damaged one, by its checksums or by rows that cannot be; or one of another
-                generator or of another of its latent spaces.
+            UserError: the folder is not a store; the store is damaged (a wrong checksum or invalid rows); or it belongs
+                to another generator or another of its latent spaces.
         """
         path = Path(path)
         if not (path / "store.json").exists():
@@ -200,10 +200,10 @@ class LatentStore:
             raise UserError(f"{self.path / name}.safetensors: {error}") from None
 
     def check(self, generator: Generator) -> None:
-        """Checks that the latents are a generator's own.
+        """Checks that the latents belong to a generator.
 
         Raises:
-            UserError: they are another generator's, or of another shape, such as W where W+ is declared.
+            UserError: they belong to another generator or have another shape, such as W instead of W+.
         """
         if generator.fingerprint != self.fingerprint:
             raise UserError(
@@ -217,7 +217,7 @@ class LatentStore:
             )
 
     def split(self, name: str) -> Split:
-        """The rows of "train", "val" or "test", mapped into memory, so that rows are read when they are used.
+        """The memory-mapped rows of "train", "val" or "test".
 
         Raises:
             UserError: the store has no such split, or its file is damaged.
@@ -238,10 +238,10 @@ class LatentStore:
         return Split(latents, labels, ids)
 
     def space(self, generator: Generator) -> LatentSpace:
-        """The latent space of the store, in which its rows are standardized.
+        """The latent space in which the store's rows are standardized.
 
         Raises:
-            UserError: the latents are another generator's, see :meth:`check`.
+            UserError: the latents belong to another generator; see :meth:`check`.
         """
         self.check(generator)
         return LatentSpace(generator, self.mean, self.std)

@@ -1,4 +1,4 @@
-"""Works through rows on any number of processes and makes a store of them; an interrupted run goes on."""
+"""Processes rows on any number of processes and makes a store of them; an interrupted run can be resumed."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -17,7 +17,7 @@ from lcg_lightning.files import held
 
 
 class Loop(TypedDict, total=False):
-    """How rows are worked through."""
+    """Options for processing rows."""
 
     batch_size: int
     """Rows in a batch, per process; 64 by default."""
@@ -42,19 +42,19 @@ def work(
     write: Callable[[Path, Tensor, Tensor], Path],
     loop: Loop,
 ) -> Path:
-    """Make the rows that are not finished, then the store, and remove the shards.
+    """Make the unfinished rows, then the store, and remove the shards.
 
     Args:
-        shards: where finished rows are kept.
-        network: batches of ``data`` to latents (B, *latent_shape) and labels (B, A).
-        data: item i is what row i is made of.
+        shards: the finished rows.
+        network: maps batches of ``data`` to latents (B, *latent_shape) and labels (B, A).
+        data: item i is the input for row i.
         ids: names of the rows, for messages.
-        latent_shape: what each latent must be.
-        write: makes a store of all latents (N, *latent_shape) and labels (N, A) in the folder given.
-        loop: how to work through the rows.
+        latent_shape: expected shape of a latent.
+        write: writes a store of all latents (N, *latent_shape) and labels (N, A) to the given folder.
+        loop: options for processing rows.
 
     Raises:
-        UserError: another run is writing there; a row that cannot be made; a folder that cannot be written.
+        UserError: another run is writing there, a row cannot be made, or a folder cannot be written.
     """
     if shards.published:
         shards.remove()
@@ -88,7 +88,7 @@ class _Rows(LightningModule):
     def __init__(self, network: nn.Module, data: Dataset[Tensor], rows: Sequence[int], loop: Loop) -> None:
         super().__init__()
         self.network, self.data, self.rows, self.loop = network, data, rows, loop
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than batches left
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # there may be more processes than batches
 
     def predict_dataloader(self) -> DataLoader[Tensor]:
         """This process's share of the rows; batches are the same on any number of processes."""

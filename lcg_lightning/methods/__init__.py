@@ -1,1 +1,1 @@
-"""LCG and what it is compared with, behind one interface."""
+"""LCG and its baselines, behind one interface."""

@@ -1,4 +1,4 @@
-"""Latent arithmetic: z + scale * direction, the closed form that guidance reduces to without a prior."""
+"""Latent arithmetic: z + scale * direction, the closed form of guidance without a prior."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from lcg_lightning.methods.unguided import Unguided
 
 
 def fit_linear(latents: Tensor, labels: Tensor, l2: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """The best linear model of one attribute on latents: logistic for labels 0 and 1, least squares for others.
+    """Fits a linear model of one attribute on latents: logistic for labels 0 and 1, least squares otherwise.
 
     Args:
         latents: (N, D) standardized.
@@ -28,7 +28,7 @@ def fit_linear(latents: Tensor, labels: Tensor, l2: float = 1e-3) -> tuple[Tenso
         l2: weight of |w|^2 / 2 in the mean loss.
 
     Returns:
-        w (D,) and bias () such that w . z + bias is a logit, or the number itself.
+        w (D,) and bias () such that w . z + bias predicts the logit or the number.
     """
     x = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1).double()
     y = labels.double()
@@ -48,12 +48,12 @@ def fit_linear(latents: Tensor, labels: Tensor, l2: float = 1e-3) -> tuple[Tenso
 
 
 class Line(NamedTuple):
-    """Where an attribute leads in standardized latents, and a linear model of it."""
+    """An attribute's direction in standardized latents, and a linear model of the attribute."""
 
     step: Tensor
-    """(D,) by which one unit of scale moves."""
+    """(D,) displacement for one unit of scale."""
     weight: Tensor
-    """(D,) such that weight . z + bias predicts a number in its unit scale, or the logit of a binary attribute."""
+    """(D,) such that weight . z + bias predicts a number on its unit scale, or the logit of a binary attribute."""
     bias: Tensor
     """()"""
 
@@ -65,23 +65,24 @@ def fit_line(latents: Tensor, labels: Tensor) -> Line:
 
 
 def fit_along(step: Tensor, latents: Tensor, labels: Tensor) -> Line:
-    """The line along a given step (D,), with a model of the latents' coordinate on it."""
+    """The line along a given step (D,), with a linear model fitted to the latents' coordinate along it."""
     toward = step / step.square().sum()
     slope, bias = fit_linear((latents @ toward)[:, None], labels)
     return Line(step, slope * toward, bias)
 
 
 def shift(z: Tensor, target: Tensor, attribute: Attribute, line: Line, scale: float) -> Tensor:
-    """Moves latents along the line of one attribute.
+    """Moves latents along one attribute's line.
 
-    A binary attribute moves by +-``scale`` steps. A number moves to where the linear model predicts the target.
+    For a binary attribute, they move by +-``scale`` steps. For a continuous one, they move to the point where the
+    linear model predicts the target.
 
     Args:
         z: (B, D) standardized.
         target: (B,) in natural units, NaN where nothing is asked.
-        attribute: a binary or continuous one.
-        line: of that attribute.
-        scale: steps of a binary attribute.
+        attribute: a binary or continuous attribute.
+        line: the attribute's line.
+        scale: number of steps for a binary attribute.
     """
     if attribute.kind == "binary":
         steps = (2 * target - 1) * scale
@@ -99,12 +100,12 @@ class LatentArithmetic(Method):
     unguided samples of the prior.
 
     Args:
-        prior: checkpoint of a ``LatentPrior``; needed to generate, not to edit.
-        scale: length of a binary attribute's step: standard deviations of standardized latents where the models are
-            fitted, else lengths of the given direction (DiffAE edits by 0.3 sqrt(512) = 6.8 of its own).
-        directions: attribute to InterFaceGAN boundary file, or the checkpoint of a DiffAE classifier.
-        sampler: that of the prior, as in ``Unguided``.
-        steps: its steps.
+        prior: checkpoint of a ``LatentPrior``; needed for generation, not for editing.
+        scale: step length for binary attributes. Its unit is the standard deviation of standardized latents for fitted
+            models, and the length of the direction for given ones (DiffAE itself uses 0.3 sqrt(512) = 6.8).
+        directions: InterFaceGAN boundary files by attribute, or the checkpoint of a DiffAE classifier.
+        sampler: sampler of the prior, as in ``Unguided``.
+        steps: number of sampling steps.
     """
 
     name = "arithmetic"
@@ -125,7 +126,7 @@ class LatentArithmetic(Method):
         self.start = Unguided(prior, sampler, steps) if prior else None
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
-        """Fits or reads one line an attribute."""
+        """Fits or reads one line per attribute."""
         if self.start:
             self.start.prepare(store, space)
             self.sampler = self.start.sampler
@@ -152,13 +153,13 @@ class LatentArithmetic(Method):
             self.register_buffer(name, torch.stack(rows), persistent=False)
 
     def moved(self, z: Tensor, condition: Condition, moves: dict[int, Tensor] | None = None) -> Tensor:
-        """Latents (B, D) moved by every attribute that a condition asks for.
+        """Latents (B, D) moved for every attribute in a condition.
 
         Args:
             z: latents (B, D).
             condition: targets of single attributes, joined by &.
-            moves: by which (B, D) an attribute of the schema has moved them before; a new target takes that back first.
-                It is brought up to date.
+            moves: earlier displacements (B, D) by attribute index; a new target undoes the earlier one first. Updated
+                in place.
         """
         moves = {} if moves is None else moves
         rows = targets(condition, self.schema, len(z)).to(z)
@@ -179,7 +180,7 @@ class LatentArithmetic(Method):
         return z
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
-        """Unguided samples (B, D), moved by every attribute that is asked for."""
+        """Unguided samples (B, D), moved for every attribute in the condition."""
         if self.start is None:
             raise UserError("method arithmetic: generation starts from samples of a prior; give its checkpoint")
         z = self.start.generate(condition, noise)
@@ -187,9 +188,9 @@ class LatentArithmetic(Method):
         return self.moved(z, condition)
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
-        """Latents (B, D) after each edit; a step moves what it asks for and leaves the rest.
+        """Latents (B, D) after each edit; a step moves only the attributes that it asks for.
 
-        A new target of an attribute replaces the earlier one: ``Smiling``, then ``~Smiling`` ends at the source minus
+        A new target for an attribute replaces the earlier one: ``Smiling``, then ``~Smiling`` ends at the source minus
         the step, not at the source.
         """
         results = []

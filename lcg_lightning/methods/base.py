@@ -1,4 +1,4 @@
-"""What a method is: the one interface through which LCG and every baseline are judged."""
+"""The interface through which LCG and every baseline are evaluated."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,16 +18,16 @@ class Edit(NamedTuple):
     """One step of a sequential edit."""
 
     asked: Condition
-    """What this step asks for."""
+    """The condition of this step."""
     merged: Condition
-    """What all steps up to this one ask for together, as :func:`lcg_lightning.conditions.merge` defines it."""
+    """The combined condition of all steps up to this one; see :func:`lcg_lightning.conditions.merge`."""
 
 
 class Method(nn.Module):
     """Turns conditions into standardized latents (B, D).
 
-    Subclasses keep their plain constructor arguments in ``config``, which goes into the record, and load what they
-    need in :meth:`prepare`, which is called once, before anything else.
+    Subclasses pass their plain constructor arguments to ``config``, which goes into the record. They load networks in
+    :meth:`prepare`, which is called once, before any other method.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Method(nn.Module):
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """What :meth:`prepare` made, for the record: of each network by its name, and of own tensors as ``method``."""
+        """Fingerprints for the record, after :meth:`prepare`: networks by name, own tensors as ``method``."""
         own = dict(self.named_buffers(recurse=False)) | dict(self.named_parameters(recurse=False))
         found = {"method": digest(own)} if own else {}
         for name, child in self.named_children():
@@ -52,18 +52,18 @@ class Method(nn.Module):
         return found
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
-        """Loads or fits what the method needs and checks it against the store.
+        """Loads or fits the method's networks and checks them against the store.
 
         Args:
-            store: latents and labels; a method learns from its train split alone.
-            space: of these latents, with the generator that decodes them.
+            store: latents and labels; a method may learn only from the train split.
+            space: the space of these latents, with the generator that decodes them.
         """
         raise NotImplementedError
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
-        """Latents (B, D) that satisfy a condition, one for each sample that the noise belongs to."""
+        """Latents (B, D) that satisfy a condition, one for each sample of the noise."""
         raise UserError(f"method {self.name} cannot generate; use it on an editing task")
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
-        """Edits source latents (B, D) step by step; the latents (B, D) after each of them."""
+        """Edits source latents (B, D) step by step; returns the latents (B, D) after each step."""
         raise UserError(f"method {self.name} cannot edit; use it on a generation task")

@@ -26,17 +26,17 @@ CELEBA = tuple(
 
 
 def read_directions(source: Path | Mapping[str, Path], store: LatentStore) -> dict[str, Tensor]:
-    """Unit steps towards attributes, in latents as the generator takes them.
+    """Unit steps towards attributes, in the generator's latents.
 
-    An InterFaceGAN boundary (arXiv 1907.10786) is a unit normal in W, so a step has length 1 there; on W+ it moves
-    every layer. A direction of DiffAE's classifier has length 1 in the latents that the checkpoint standardizes.
+    An InterFaceGAN boundary (arXiv 1907.10786) is a unit normal in W, so a step has length 1 there; in W+ it moves
+    every layer. A direction of DiffAE's classifier has length 1 in latents standardized by its checkpoint.
 
     Args:
-        source: attribute to boundary file (.npy, (1, D) or (D,)), or the checkpoint of a DiffAE classifier.
-        store: whose attributes and latents they are for.
+        source: boundary files (.npy, (1, D) or (D,)) by attribute, or the checkpoint of a DiffAE classifier.
+        store: the store that has these attributes and latents.
 
     Returns:
-        attribute to direction (*latent_shape), float64.
+        Directions (*latent_shape), float64, by attribute.
 
     Raises:
         UserError: an attribute that the store does not have, or a file that is damaged or of another width.

@@ -1,4 +1,4 @@
-"""Latent classifier guidance, the method that this package is about."""
+"""Latent classifier guidance."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -34,30 +34,30 @@ class LatentClassifierGuidance(Method):
     """LCG (arXiv 2304.12536): the prior's score plus the gradient of one log-probability.
 
     An edit adds a source term, a :class:`~lcg_lightning.diffusion.guidance.Source`, and starts from the noise that
-    leads back to the source: DDIM is inverted under prior and source, then run again with the condition. So an edit
-    that asks for nothing changes nothing, and what moves is moved by the condition. (From a drawn or a zero start, the
-    same target drags every latent towards the mean of the prior.) A step keeps what the steps before it asked for, as
-    :func:`lcg_lightning.conditions.merge` defines it.
+    reproduces the source: DDIM is inverted under prior and source, then run again with the condition. So an empty edit
+    changes nothing, and every change comes from the condition. (From random or zero noise, the same target pulls every
+    latent towards the mean of the prior.) Each step keeps the targets of earlier steps; see
+    :func:`lcg_lightning.conditions.merge`.
 
     Args:
         prior: checkpoint of a ``LatentPrior``.
         classifier: checkpoint of a ``LatentClassifier``.
         scale: guidance scale, the factor of grad log p(c | z_t). At 1, samples follow p(z_0 | c); at other scales they
             follow p(z_0) p(c | z_0)^scale only roughly.
-        tau: how far an edit may go from an observed source, in standard deviations of standardized latents; 1.2 by
+        tau: how far an edit may move from an observed source, in standard deviations of standardized latents; 1.2 by
             default.
-        sampler: sampler of generation: ddpm, ddim, dpmpp_2m, heun, or the import path of a function or class that
-            samples (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
+        sampler: sampler for generation: ddpm, ddim, dpmpp_2m, heun, or the import path of a sampler function or class
+            (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
             ``lcg_lightning.diffusion.samplers.PredictorCorrector``, which takes Langevin steps.
-        steps: steps of sampler and inversion, on a grid even in log-SNR; 2 or more.
-        interval: fraction of the time range in which the classifier guides. Edits with an observed source ask it at
-            cleaner times, none of them above the time whose noise is tau, so the upper part has no effect on them.
-        fixed_point: iterations that make each step of the inversion exact; 0 or more.
-        source: form of the source term of edits; none leaves it out.
+        steps: steps of sampler and inversion, on a grid evenly spaced in log-SNR; 2 or more.
+        interval: fraction of the time range in which the classifier guides. Edits with an observed source evaluate it
+            at cleaner times, up to the time at which the noise is tau, so the upper part does not affect them.
+        fixed_point: fixed-point iterations that make each inversion step exact; 0 or more.
+        source: form of the source term in edits; none omits it.
         eta: weight of the source in the forms bayes and likelihood; 0.5 by default.
 
     Raises:
-        UserError: an option out of its range, or tau or eta given for a form that does not take it.
+        UserError: an option is out of range, or tau or eta is given for a form that does not take it.
     """
 
     name = "lcg"
@@ -106,7 +106,7 @@ class LatentClassifierGuidance(Method):
         """Loads prior and classifier.
 
         Raises:
-            UserError: they do not fit the store or each other, or steps or tau do not fit their schedule.
+            UserError: the networks do not match the store or each other, or steps or tau do not fit their schedule.
         """
         self.prior = load_prior(self.prior_path, store)
         self.classifier = load_classifier(self.classifier_path, store)
@@ -123,7 +123,7 @@ class LatentClassifierGuidance(Method):
             check_tau(self.tau, self.prior.schedule)
 
     def _held(self, source: Tensor) -> Source | None:
-        """The source term that holds on to latents (B, D)."""
+        """The source term for latents (B, D)."""
         if self.source == "none":
             if self.tau is not None or self.eta is not None:
                 raise UserError("method lcg: without a source there is no tau or eta; leave them out")
@@ -149,7 +149,7 @@ class LatentClassifierGuidance(Method):
         return latents
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
-        """Latents (B, D) after each edit; the source of a step is the result of the last one."""
+        """Latents (B, D) after each edit; each step's source is the previous step's result."""
         results: list[Tensor] = []
         evaluations = 0
         for step in steps:

@@ -1,4 +1,4 @@
-"""The reference row: held-out latents themselves, answered to every question."""
+"""The reference row: held-out latents, unchanged, for every condition."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from lcg_lightning.methods.base import Edit, Method
 
 
 class Real(Method):
-    """Sample i is row i of the test split (modulo its length), and an edit leaves its source as it is.
+    """Returns row i of the test split (modulo its length) as sample i, and edits change nothing.
 
-    On tasks that ask a sample for its row's own labels this is the ceiling of the generator and the judge.
+    On tasks that ask a sample for its own row's labels, this is the upper limit that generator and judge allow.
     """
 
     name = "real"
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
-        """Maps the test split into memory."""
+        """Memory-maps the test split."""
         self.rows, self.space = store.split("test").latents, space
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:

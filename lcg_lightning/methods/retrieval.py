@@ -1,4 +1,4 @@
-"""Retrieval: no new latent at all, but the nearest one of the training split that has what is asked."""
+"""Retrieval: the nearest training latent with the requested attributes."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from lcg_lightning.methods.base import Edit, Method
 
 
 class Retrieval(Method):
-    """The training latent nearest to a point among those whose labels meet most of what is asked.
+    """The nearest training latent to a point, among those whose labels meet the most targets.
 
     The point is the sample's start noise in generation and the source in editing; distances are Euclidean in
-    standardized latents. What it answers was seen in training, so it shows what a method gains by making new faces,
-    and what combinations the training split lacks.
+    standardized latents. All results are training samples, so this baseline shows what a method gains by generating new
+    latents, and which combinations the training split lacks.
 
     Args:
-        seen: training rows to search, from the first; all by default.
+        seen: number of training rows to search, from the first; all by default.
     """
 
     name = "retrieval"
@@ -53,5 +53,5 @@ class Retrieval(Method):
         return self.nearest(noise(0), condition)
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
-        """Latents (B, D) near the source that show all that was asked up to each step."""
+        """Latents (B, D) near the source that meet the merged condition of each step."""
         return [self.nearest(source, step.merged) for step in steps]

@@ -1,4 +1,4 @@
-"""The prior alone: what chance achieves."""
+"""The prior without guidance: chance level."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from lcg_lightning.models.load import load_prior
 
 
 class Unguided(Method):
-    """Samples of the prior that know nothing of the condition.
+    """Samples of the prior, regardless of the condition.
 
     Args:
         prior: checkpoint of a ``LatentPrior``.
-        sampler: ddpm, ddim, dpmpp_2m, heun, or the import path of a function or class that samples
+        sampler: ddpm, ddim, dpmpp_2m, heun, or the import path of a sampler function or class
             (:data:`lcg_lightning.diffusion.samplers.Sampler`).
-        steps: number of its steps, on a grid even in log-SNR; 2 or more.
+        steps: number of sampling steps, on a grid evenly spaced in log-SNR; 2 or more.
 
     Raises:
         UserError: an unknown sampler, or fewer than 2 steps.

@@ -1,1 +1,1 @@
-"""The LightningModules, prior and classifier, and how they are loaded."""
+"""The LightningModules (prior and classifier), and loading them."""

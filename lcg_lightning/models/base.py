@@ -1,4 +1,4 @@
-"""What prior and classifier share in training: noised latents, averaged weights, the optimizer."""
+"""The training that prior and classifier share: noised latents, averaged weights, the optimizer."""
 
 import copy
 import math
@@ -30,18 +30,18 @@ _AT_LEAST = {
     "ema_decay": 0,
 }
 FROM_THE_COMMAND_LINE = ["_class_path", "_instantiator"]
-"""What Lightning's command line adds to a module's arguments: the place of the class, which may move."""
+"""Entries that LightningCLI adds to a module's arguments: the class path, which may change."""
 _OPTIONAL = ("decay_steps",)
 _NOT_OF_THE_NETWORK = ("lr", "weight_decay", "warmup_steps", "decay_steps", "ema_decay", "seed")
 _SAME_STORE = "give the store that it was trained on"
-_MAY_CHANGE = ("warmup_steps", "decay_steps")  # a resumed run may plan its learning rate anew
+_MAY_CHANGE = ("warmup_steps", "decay_steps")  # a resumed run may change its learning-rate schedule
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:
-    """Check the arguments of a module by name; other names are left alone.
+    """Check a module's arguments by name; unknown names are ignored.
 
     Raises:
-        UserError: one is out of range; the message names it and gives the range.
+        UserError: an argument is out of range; the message names it and gives the range.
     """
     for name, low in _AT_LEAST.items():
         value = given.get(name, low)
@@ -58,8 +58,8 @@ def check_arguments(given: Mapping[str, Any]) -> None:
 class NoisedLatentModule(L.LightningModule):
     """Trains ``net`` on noised latents and keeps ``ema``, an exponential moving average of its weights.
 
-    Training noise is drawn from (seed, epoch, batch index, rank), so a resumed run repeats the
-    uninterrupted one bit for bit. Evaluation noise belongs to the sample. Checkpoints hold both networks.
+    Training noise is seeded by (seed, epoch, batch index, rank), so a resumed run repeats the uninterrupted one bit for
+    bit. Evaluation noise depends only on the sample. Checkpoints hold both networks.
 
     Args:
         net: the network to train.
@@ -69,14 +69,14 @@ class NoisedLatentModule(L.LightningModule):
         weight_decay: AdamW's weight decay, at least 0.
         warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
         decay_steps: optimizer steps over which the learning rate falls to 0 along a cosine; None keeps it constant.
-        ema_decay: share of the average that each optimizer step keeps, in [0, 1); step n keeps
-            (1 + n) / (10 + n) while that is smaller.
+        ema_decay: decay of the average per optimizer step, in [0, 1); step n uses (1 + n) / (10 + n) while that is
+            smaller.
         seed: seed of the noise.
     """
 
     levels: Tensor
     statistics: tuple[Tensor, Tensor] | None = None
-    """Mean and standard deviation (*latent_shape) float64 of the latents before they were standardized."""
+    """Mean and standard deviation (*latent_shape), float64, that standardize the latents."""
     _stage: str | None = None
 
     def __init__(
@@ -103,10 +103,10 @@ class NoisedLatentModule(L.LightningModule):
         self.seed = seed
 
     def setup(self, stage: str) -> None:
-        """Takes the statistics of the data it works on.
+        """Takes the statistics from the data.
 
         Raises:
-            UserError: it is tested on latents that are standardized otherwise than those it was trained on.
+            UserError: the test latents are standardized with other statistics than the training latents.
         """
         self._stage = stage
         data = getattr(self.trainer, "datamodule", None)
@@ -117,11 +117,11 @@ class NoisedLatentModule(L.LightningModule):
             self.statistics = own
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Writes the statistics of the latents beside the weights."""
+        """Saves the statistics of the latents with the weights."""
         checkpoint["statistics"] = self.statistics
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Reads the statistics, and checks that a run goes on as it began.
+        """Reads the statistics, and checks that a resumed run has the same configuration.
 
         Raises:
             UserError: the checkpoint belongs to other latents, or to a module with other arguments.
@@ -144,7 +144,7 @@ class NoisedLatentModule(L.LightningModule):
                 )
 
     def noise_for_training(self, z0: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Times (B,) int64, spread evenly over 0 .. T-1 from a random start, and noise of z0's shape."""
+        """Times (B,) int64, evenly spaced over 0 .. T-1 with a random offset, and noise of z0's shape."""
         generator = generator_of(self.seed, self.current_epoch, batch_idx, self.global_rank, device=z0.device)
         start = torch.rand((), generator=generator, device=z0.device, dtype=torch.float64)
         spread = torch.arange(len(z0), device=z0.device, dtype=torch.float64) / len(z0)
@@ -152,7 +152,7 @@ class NoisedLatentModule(L.LightningModule):
         return t, torch.randn(z0.shape, generator=generator, device=z0.device, dtype=z0.dtype)
 
     def noise_for_evaluation(self, z0: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Times (B,) int64, uniform over 0 .. T-1, and noise of z0's shape, set by index (B,) alone."""
+        """Times (B,) int64, uniform over 0 .. T-1, and noise of z0's shape; both depend only on index (B,)."""
         uniform = torch.special.ndtr(sample_noise(self.seed, index, (1,), draw=1)[:, 0].double())
         t = (uniform * len(self.levels)).long().clamp(max=len(self.levels) - 1)
         return t.to(z0.device), sample_noise(self.seed, index, z0.shape[1:]).to(z0)
@@ -162,14 +162,14 @@ class NoisedLatentModule(L.LightningModule):
         return q_sample(z0, self.levels[t], eps)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One step of the optimizer, then one of the average."""
+        """Steps the optimizer, then updates the average."""
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
         keep = min(self.ema_decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(keep)(list(self.ema.parameters()), list(self.net.parameters()), step)  # type: ignore[no-untyped-call]
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with the learning rate's warmup and decay."""
+        """AdamW, with warmup and decay of the learning rate."""
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -182,7 +182,7 @@ class NoisedLatentModule(L.LightningModule):
 
 
 def same_statistics(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
-    """Whether two pairs of mean and standard deviation, of any shape, standardize alike to float32's precision."""
+    """Whether two pairs of mean and standard deviation, of any shape, agree to float32 precision."""
     return all(
         x.numel() == y.numel() and torch.allclose(x.flatten().cpu(), y.flatten().cpu(), rtol=1e-4, atol=1e-6)
         for x, y in zip(a, b, strict=True)

@@ -1,7 +1,8 @@
 """Calibration of classifier heads: a temperature per discrete head, a variance factor per continuous one.
 
-A temperature is the gain g that minimises the mean negative log-likelihood of g times the logits (Guo et al.,
-arXiv 1706.04599). That loss is convex in g, so its slope is bisected, for all noise levels at once.
+The gain g (one over the temperature) minimizes the mean negative log-likelihood of g times the logits (Guo et al.,
+arXiv 1706.04599). That loss is convex in g, so its minimum is found by bisecting the slope, for all noise levels at
+once.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from lcg_lightning.attributes import AttributeSchema
 GAIN_RANGE = (0.1, 10.0)
 BISECTIONS = 40
 MIN_ROWS = 32
-"""Noise levels with fewer known labels stay as they are."""
+"""Noise levels with fewer known labels are not calibrated."""
 
 
 def fit_calibration(
@@ -25,15 +26,15 @@ def fit_calibration(
     schema: AttributeSchema,
     total: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> tuple[Tensor, Tensor]:
-    """Gain and shift that calibrate classifier outputs within each bucket of noise levels.
+    """Gain and shift that calibrate classifier outputs in each bucket of noise levels.
 
     Args:
         outputs: uncalibrated (N, K).
         labels: (N, A), NaN where unknown.
         bucket: (N,) int64 within 0 .. buckets - 1.
-        buckets: number of noise levels.
+        buckets: number of buckets.
         schema: the layout of outputs and labels.
-        total: sums a tensor over processes.
+        total: function that sums a tensor over processes.
 
     Returns:
         gain, shift: (buckets, K); calibrated outputs are outputs * gain[bucket] + shift[bucket].
@@ -66,7 +67,7 @@ def _sums(values: Tensor, at: Tensor, buckets: int, total: Callable[[Tensor], Te
 
 
 def _binary_slope(out: Tensor, y: Tensor, gain: Tensor) -> Tensor:
-    """Derivative (n,) in the gain (n,) of the negative log-likelihood of a logit gain * out (n, 1)."""
+    """Derivative (n,), with respect to the gain (n,), of the negative log-likelihood of logits gain * out (n, 1)."""
     return out[:, 0] * (torch.sigmoid(gain * out[:, 0]) - y)
 
 

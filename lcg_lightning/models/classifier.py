@@ -1,4 +1,4 @@
-"""The latent classifier: all attributes on noised latents, calibrated per noise level."""
+"""The latent classifier: predicts all attributes from noised latents, calibrated per noise level."""
 
 from typing import Any
 
@@ -14,29 +14,29 @@ from lcg_lightning.models.calibration import fit_calibration
 from lcg_lightning.networks.latent import LatentClassifierNet
 
 REPORTED_LEVELS = 5
-"""Equal ranges of time over which accuracy is reported apart."""
+"""Number of equal time ranges for which accuracy is reported separately."""
 
 
 class LatentClassifier(NoisedLatentModule):
-    """p_phi(c | z_t, t), trained by the negative log-likelihood of the known labels (arXiv 2304.12536).
+    """p_phi(c | z_t, t), trained with the negative log-likelihood of the known labels (arXiv 2304.12536).
 
-    The averaged network is calibrated on the rows of the val split, whenever a checkpoint is written and at the end
-    of training. Training and ``val/loss`` are uncalibrated. ``time_table``, ``forward_at``, ``forward`` and the test
-    are calibrated and use the averaged weights.
+    The averaged network is calibrated on the val split whenever a checkpoint is written and at the end of training.
+    Training and ``val/loss`` use uncalibrated outputs. ``time_table``, ``forward_at``, ``forward`` and the test use the
+    averaged weights and are calibrated.
 
     Args:
         latent_dim: D, the number of values in a latent; taken from the data.
         attributes: the schema, as ``AttributeSchema.to_json`` gives it; taken from the data.
         hidden: width of the hidden layers, at least 1.
-        layers: number of linear layers with the heads, at least 2.
-        buckets: ranges of noise levels, each with its own calibration, at least 1.
-        schedule: name of the noise schedule; must be that of the prior it guides.
-        num_steps: T, the number of noise levels, at least 1; must be that of the prior it guides.
+        layers: number of linear layers, including the heads, at least 2.
+        buckets: number of time ranges, each with its own calibration, at least 1.
+        schedule: name of the noise schedule; must match the prior it guides.
+        num_steps: T, the number of noise levels, at least 1; must match the prior it guides.
         lr: AdamW's learning rate, above 0.
         weight_decay: AdamW's weight decay, at least 0.
         warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
         decay_steps: optimizer steps over which the learning rate falls to 0 along a cosine; None keeps it constant.
-        ema_decay: share of the averaged weights that each optimizer step keeps, in [0, 1).
+        ema_decay: decay of the averaged weights per optimizer step, in [0, 1).
         seed: seed of the training and evaluation noise.
 
     Raises:
@@ -87,7 +87,7 @@ class LatentClassifier(NoisedLatentModule):
         return self.ema.time_table(t)
 
     def forward_at(self, z: Tensor, row: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Outputs (B, K) for z (B, D) at the shared time of a row of the table."""
+        """Outputs (B, K) for z (B, D) at the shared time of a table row."""
         return self.ema.forward_at(z, row)
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ class LatentClassifier(NoisedLatentModule):
         return out
 
     def log_probs(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Log-probability (B, A) of each label (B, A) under outputs (B, K), 0 where a label is NaN.
+        """Log-probability (B, A) of each label (B, A) under outputs (B, K); 0 where a label is NaN.
 
-        Continuous attributes have a density, in their unit scale [0, 1].
+        For continuous attributes, it is the log density on the unit scale [0, 1].
         """
         terms = [log_prob(Is(n, labels[:, i]), outputs, self.schema) for i, n in enumerate(self.schema.names)]
         return torch.stack(terms, 1)
@@ -122,22 +122,22 @@ class LatentClassifier(NoisedLatentModule):
         self._log_accuracy("val", outputs, labels, t)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One step, after which the calibration is out of date."""
+        """Steps the optimizer and marks the calibration as outdated."""
         super().optimizer_step(*args, **kwargs)
         self._calibrated = False
 
     def on_train_end(self) -> None:
-        """Calibrates the network that training ended with."""
+        """Calibrates the final network."""
         self._calibrate()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Calibrates the network that is written."""
+        """Calibrates the network before it is saved."""
         self._calibrate()  # in place, so in the checkpoint's state dict too
         super().on_save_checkpoint(checkpoint)
 
     @torch.no_grad()
     def _calibrate(self) -> None:
-        """Fits the calibration on all processes' rows of the val split, if the network has changed since."""
+        """Fits the calibration on the val rows of all processes, unless it is up to date."""
         data = getattr(self.trainer, "datamodule", None)
         if self._calibrated or not isinstance(data, LatentDataModule):
             return
@@ -154,7 +154,7 @@ class LatentClassifier(NoisedLatentModule):
         self._calibrated = True
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
-        """Logs ``test/loss`` and accuracies over all noise, and ``test/log_prob``, log p(c | z0) in nats.
+        """Logs ``test/loss`` and accuracies over all noise levels, and ``test/log_prob``, log p(c | z0) in nats.
 
         The last is the classifier's term of log p(z0 | c) >= ELBO(z0) + log p(c | z0) - log p(c).
         """
@@ -168,7 +168,7 @@ class LatentClassifier(NoisedLatentModule):
         self._log_accuracy("test", outputs, labels, t)
 
     def _log_accuracy(self, stage: str, outputs: Tensor, labels: Tensor, t: Tensor) -> None:
-        """Share of right answers among known labels; 1 - |error| in unit scale for continuous attributes."""
+        """Accuracy over known labels; for continuous attributes, 1 - |error| on the unit scale."""
         answer, truth = self.schema.unit(self.schema.predict(outputs)), self.schema.unit(labels)
         continuous = torch.tensor([a.kind == "continuous" for a in self.schema], device=labels.device)
         score = torch.where(continuous, 1 - (answer - truth).abs(), (answer == truth).to(answer))

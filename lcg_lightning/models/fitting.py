@@ -1,4 +1,4 @@
-"""What every fit does besides training: it keeps its last state, whole, and stops at a number that is not finite."""
+"""Safeguards of every fit: it keeps its last state and stops when a number is not finite."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +20,11 @@ _RESUMABLE = ("state_dict", "loops", "optimizer_states", "lr_schedulers")
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Checkpoints of one module: written whole or not at all, and only with finite weights; checked when read.
+    """Checkpoints of one module: written atomically, only with finite weights, and checked when read.
 
     Args:
         module: the module that is trained or tested.
-        fitting: whether a checkpoint must hold a state to resume from, not weights alone.
+        fitting: whether a checkpoint must hold a state to resume from, not only weights.
     """
 
     def __init__(self, module: LightningModule, fitting: bool) -> None:
@@ -34,7 +34,7 @@ class CheckpointFiles(TorchCheckpointIO):
         """Write a file.
 
         Raises:
-            UserError: it cannot be written, or a weight is not finite; what was at ``path`` stays.
+            UserError: the file cannot be written, or a weight is not finite; an existing file stays unchanged.
         """
         check_weights(self.module, checkpoint["state_dict"], Path(path))
         with atomic(path) as temporary:
@@ -43,10 +43,10 @@ class CheckpointFiles(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """What a file holds, read without running code.
+        """The content of a file, read without running code.
 
         Raises:
-            UserError: it is missing, damaged, foreign, of another module, or not finite.
+            UserError: the file is missing, damaged, foreign, from another module, or has weights that are not finite.
         """
         checkpoint = read_checkpoint(Path(path))
         state = checkpoint.get("state_dict")
@@ -61,8 +61,8 @@ class CheckpointFiles(TorchCheckpointIO):
 class LastCheckpoint(Checkpoint):
     """Keeps the last state of a fit in ``last.ckpt`` in the trainer's ``default_root_dir``, and prints its path.
 
-    The file is written after epochs with a validation, every one of ``check_val_every_n_epoch``, and when training
-    ends, whenever that is. Other checkpoint callbacks work beside it.
+    The file is written after every epoch with a validation (see ``check_val_every_n_epoch``) and at the end of
+    training. It works alongside other checkpoint callbacks.
     """
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves what has not been saved yet."""
+        """Saves the final state unless it has been saved already."""
         self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says where the last state is."""
+        """Prints the path of the last state."""
         if trainer.is_global_zero and self._saved >= 0:
             print(f"wrote {self._path(trainer)}")
 
@@ -92,14 +92,14 @@ class LastCheckpoint(Checkpoint):
 
 
 def refuse_to_overwrite(folder: str | Path | None, resumed: str | Path | None) -> None:
-    """Check that a fit destroys no other's last state and can write its own.
+    """Check that a fit does not overwrite another fit's last state, and that it can write its own.
 
     Args:
         folder: the trainer's ``default_root_dir``.
-        resumed: checkpoint that the fit starts from.
+        resumed: checkpoint from which the fit resumes.
 
     Raises:
-        UserError: ``folder`` holds the last state of a run that is not resumed, or cannot be written.
+        UserError: ``folder`` holds the last state of another run, or is not writable.
     """
     path = Path(folder or ".", LAST)
     if path.exists() and (resumed is None or Path(resumed).resolve().parent != path.parent.resolve()):
@@ -113,15 +113,15 @@ def refuse_to_overwrite(folder: str | Path | None, resumed: str | Path | None) -
 class StopAtNonFinite(Callback):
     """Ends a fit at the first optimizer step after which the loss or a weight is not finite.
 
-    The number of that step is kept on the device and read at the trainer's ``log_every_n_steps``, at the end of an
-    epoch and before a checkpoint is written, so that a GPU does not wait for the CPU at every step.
+    The step number is kept on the device. It is read only every ``log_every_n_steps``, at the end of an epoch and
+    before a checkpoint is written, so that a GPU does not wait for the CPU at every step.
     """
 
     def __init__(self) -> None:
         self._first: Tensor | None = None  # () int64, 0 while all was finite
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Has checkpoints written and read by :class:`CheckpointFiles`, unless the user chose another plugin."""
+        """Installs :class:`CheckpointFiles` for checkpoints, unless the user chose another plugin."""
         if type(trainer.strategy.checkpoint_io) in (TorchCheckpointIO, CheckpointFiles):
             fitting = trainer.state.fn == TrainerFn.FITTING
             trainer.strategy.checkpoint_io = CheckpointFiles(pl_module, fitting)
@@ -129,7 +129,7 @@ class StopAtNonFinite(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss and the weights."""
+        """Checks the loss and the weights."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         weights = [p.detach() for p in pl_module.parameters() if p.requires_grad]
         largest = torch.nn.utils.get_total_norm(weights, norm_type=torch.inf)
@@ -141,7 +141,7 @@ class StopAtNonFinite(Callback):
             self._check()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """No file gets what came after that step."""
+        """Stops the fit before a state that is not finite is saved."""
         self._check()
 
     def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""Trained priors and classifiers, from checkpoints."""
+"""Loads trained priors and classifiers from checkpoints."""
 
 import inspect
 from pathlib import Path
@@ -18,11 +18,11 @@ Module = TypeVar("Module", bound=NoisedLatentModule)
 
 
 def load_prior(path: Path, store: LatentStore) -> LatentPrior:
-    """A trained prior, ours or that of a DiffAE latent checkpoint, checked against the store it is to work on.
+    """A trained prior, ours or from a DiffAE latent checkpoint, checked against the store that it will be used with.
 
     Raises:
-        UserError: the file is no prior checkpoint, holds weights that are not finite, or was made for latents of
-            another size or standardized by other statistics than the store's.
+        UserError: the file is not a prior checkpoint, its weights are not finite, or its latents differ from the
+            store's in size or in the statistics that standardize them.
     """
     prior = prior_of_diffae(path) if is_diffae(peek(path)) else _load(LatentPrior, path)
     _check_latents(path, prior, store)
@@ -30,11 +30,11 @@ def load_prior(path: Path, store: LatentStore) -> LatentPrior:
 
 
 def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
-    """A trained classifier, checked against the store it is to work on.
+    """A trained classifier, checked against the store that it will be used with.
 
     Raises:
-        UserError: the file is no classifier checkpoint, holds weights that are not finite, or was made for another
-            schema, or for latents of another size or standardized by other statistics than the store's.
+        UserError: the file is not a classifier checkpoint, its weights are not finite, its schema differs from the
+            store's, or its latents differ in size or in the statistics that standardize them.
     """
     classifier = _load(LatentClassifier, path)
     _check_latents(path, classifier, store)
@@ -73,7 +73,7 @@ def _check_latents(path: Path, network: NoisedLatentModule, store: LatentStore) 
 
 
 def prior_of_diffae(path: Path) -> LatentPrior:
-    """The latent prior of a DiffAE checkpoint, as one of ours, frozen.
+    """The latent prior of a DiffAE checkpoint as a frozen :class:`LatentPrior`.
 
     Raises:
         UserError: see :func:`lcg_lightning.formats.diffae_checkpoint.load_latent_net`.

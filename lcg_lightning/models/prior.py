@@ -17,14 +17,14 @@ ELBO_DRAWS = 8
 
 
 class LatentPrior(NoisedLatentModule):
-    """eps_theta(z_t, t), trained by E ||eps - eps_theta||^2 (Ho et al., arXiv 2006.11239, eq. 14).
+    """eps_theta(z_t, t), trained with E ||eps - eps_theta||^2 (Ho et al., arXiv 2006.11239, eq. 14).
 
-    The network's own output F is what a standard normal prior leaves unexplained:
-    eps_theta = sqrt(1 - a) z_t + sqrt(a) F(z_t, t), the preconditioning of EDM (arXiv 2206.00364, eq. 7) at
-    unit data variance. Standardized latents are near that prior, so F starts close to its target at every noise
-    level. With ``output: eps`` it is eps_theta itself, as in DiffAE.
+    The network's output F is the residual with respect to a standard normal prior:
+    eps_theta = sqrt(1 - a) z_t + sqrt(a) F(z_t, t). This is EDM's preconditioning (arXiv 2206.00364, eq. 7) at unit
+    data variance. Standardized latents are close to that prior, so F starts close to its target at every noise level.
+    With ``output: eps``, the network predicts eps_theta directly, as in DiffAE.
 
-    Sampling and evaluation go through the averaged weights: ``time_table``, ``forward_at``, ``forward``.
+    Sampling and evaluation (``time_table``, ``forward_at``, ``forward``) use the averaged weights.
 
     Args:
         latent_dim: D, the number of values in a latent; taken from the data.
@@ -38,7 +38,7 @@ class LatentPrior(NoisedLatentModule):
         weight_decay: AdamW's weight decay, at least 0.
         warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
         decay_steps: optimizer steps over which the learning rate falls to 0 along a cosine; None keeps it constant.
-        ema_decay: share of the averaged weights that each optimizer step keeps, in [0, 1).
+        ema_decay: decay of the averaged weights per optimizer step, in [0, 1).
         seed: seed of the training and evaluation noise.
 
     Raises:
@@ -81,7 +81,7 @@ class LatentPrior(NoisedLatentModule):
         self.val_loss, self.val_bpd, self.test_elbo, self.test_bpd = (MeanMetric() for _ in range(4))
 
     def _mixing(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (S,) float64 of z_t and of the network's output in eps_theta, at times t (S,).
+        """Weights (S,) float64 of z_t and the network's output in eps_theta, at times t (S,).
 
         They are sqrt(1 - a) and sqrt(a), or 0 and 1 with ``output: eps``.
         """
@@ -91,12 +91,12 @@ class LatentPrior(NoisedLatentModule):
         return torch.sigmoid(-logsnr).sqrt(), torch.sigmoid(logsnr).sqrt()
 
     def time_table(self, t: Tensor) -> list[tuple[Tensor, float, float]]:
-        """One row (factors of the averaged network, its two weights) per time index in t (S,)."""
+        """One row (factors of the averaged network, the two weights) per time index in t (S,)."""
         noise, signal = self._mixing(t)
         return list(zip(self.ema.time_table(t), noise.tolist(), signal.tolist(), strict=True))
 
     def forward_at(self, z: Tensor, row: tuple[Tensor, float, float]) -> Tensor:
-        """Predicted noise (B, D) for z (B, D) at the shared time of a row of the table."""
+        """Predicted noise (B, D) for z (B, D) at the shared time of a table row."""
         factors, noise, signal = row
         return noise * z + signal * self.ema.forward_at(z, factors)
 
@@ -136,7 +136,7 @@ class LatentPrior(NoisedLatentModule):
         self.log("test/bpd", self.test_bpd)
 
     def elbo(self, z0: Tensor, index: Tensor) -> Tensor:
-        """Estimated variational bound (B,) in nats on log p(z0), z0 (B, D); noise is set by index (B,)."""
+        """Estimated variational bound (B,), in nats, on log p(z0) for z0 (B, D); index (B,) determines the noise."""
         noise = sample_noise(self.seed, index, (ELBO_DRAWS, z0.shape[1]), draw=2)
         uniform = torch.special.ndtr(sample_noise(self.seed, index, (1,), draw=3)[:, 0])
         return elbo_estimate(self, z0, self.schedule, noise.to(z0), uniform.to(z0))

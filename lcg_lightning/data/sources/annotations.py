@@ -1,4 +1,4 @@
-"""Annotation files as CelebA's are: words between spaces, one image a line; read, checked and written."""
+"""Reads, checks and writes annotation files in CelebA's format: space-separated words, one image per line."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ from lcg_lightning.files import read_text
 
 
 def read_table(path: str | Path) -> tuple[list[str], list[str], NDArray[np.float32]]:
-    """Read a file of the form all annotation files share: a count, a line of column names, then rows.
+    """Read an annotation file: a count, a line of column names, then rows.
 
     Returns:
-        the column names (C), the row ids (N, file names without suffix), and the values (N, C) float32.
+        The C column names, the N row ids (file names without suffix), and the values (N, C) float32.
 
     Raises:
-        UserError: not such a file, fewer or more rows than its count, a row of another width, a value that is
-            no number, a row given twice, or columns that are named alike; the message names file and line.
+        UserError: the file has another format, the number of rows differs from the count, a row has another width, a
+            value is not a number, a row occurs twice, or column names differ only in case; the message names the file
+            and the line.
     """
     path = Path(path)
     lines = read_text(path).splitlines()
@@ -52,11 +53,11 @@ def read_mapping(path: str | Path, ids: Sequence[str]) -> list[str]:
     """The CelebA image that each CelebA-HQ image was made from, both without suffix.
 
     Args:
-        path: file of rows ``number, CelebA's number, CelebA's file name`` (``CelebA-HQ-to-CelebA-mapping.txt``).
+        path: file with rows ``number, CelebA's number, CelebA's file name`` (``CelebA-HQ-to-CelebA-mapping.txt``).
         ids: numbers of CelebA-HQ images.
 
     Raises:
-        UserError: a malformed or repeated row, or an image without one. Rows of other images are no error.
+        UserError: a row is malformed or repeated, or an image has none. Rows of other images are ignored.
     """
     path = Path(path)
     lines = read_text(path).splitlines()
@@ -76,7 +77,7 @@ def read_splits(path: str | Path, ids: Sequence[str]) -> list[str]:
     """The split of each id, from rows ``name number`` as in list_eval_partition.txt: 0 train, 1 val, 2 test.
 
     Raises:
-        UserError: a malformed or repeated row, or an id without one. Rows of other images are no error.
+        UserError: a row is malformed or repeated, or an id has none. Rows of other images are ignored.
     """
     path = Path(path)
     split: dict[str, str] = {}
@@ -91,7 +92,7 @@ def read_splits(path: str | Path, ids: Sequence[str]) -> list[str]:
 
 
 def write_attributes(path: str | Path, names: Sequence[str], ids: Sequence[str], labels: Tensor) -> None:
-    """Write binary labels (N, A), 0 or 1, of the image files ``ids`` in the attribute file's form."""
+    """Write binary labels (N, A), 0 or 1, of the image files ``ids`` in the attribute file's format."""
     if not ((labels == 0) | (labels == 1)).all():
         raise UserError(f"{path}: attributes can only be written as 0 or 1, and some label is neither")
     signs = (2 * labels - 1).int().tolist()
@@ -99,25 +100,25 @@ def write_attributes(path: str | Path, names: Sequence[str], ids: Sequence[str],
 
 
 def write_measures(path: str | Path, names: Sequence[str], ids: Sequence[str], values: Tensor) -> None:
-    """Write numbers (N, C) of the image files ``ids`` in the pose file's form, to full float32 precision."""
+    """Write numbers (N, C) of the image files ``ids`` in the pose file's format, with full float32 precision."""
     rows = values.float().numpy()
     _write_table(path, names, [f"{i} {' '.join(map(str, row))}" for i, row in zip(ids, rows, strict=True)])
 
 
 def write_splits(path: str | Path, ids: Sequence[str], splits: Sequence[str]) -> None:
-    """Write the split of each image file in the form :func:`read_splits` reads."""
+    """Write the split of each image file in the format that :func:`read_splits` reads."""
     rows = [f"{i} {SPLITS.index(split)}\n" for i, split in zip(ids, splits, strict=True)]
     Path(path).write_text("".join(rows), encoding="utf-8")
 
 
 def refuse_missing(missing: Sequence[str], text: str) -> None:
-    """Raise a UserError of this text about names, if there are any, with their number and the first."""
+    """If there are missing names, raise a UserError with their number, this text, and the first name."""
     if missing:
         raise UserError(f"{len(missing)} {text} (first: {missing[0]})")
 
 
 def refuse_alike(names: Sequence[str], where: str) -> None:
-    """Raise a UserError if two names are the same but for upper and lower case, which attributes do not tell apart."""
+    """Raise a UserError if two names differ only in case, which attributes ignore."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(name.casefold(), name)

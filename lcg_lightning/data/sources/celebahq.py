@@ -22,11 +22,11 @@ class CelebAHQ(ImageData):
         images: folder of image files, or an LMDB.
         annotations: attribute file, with values -1 and 1 (``CelebAMask-HQ-attribute-anno.txt``).
         attributes: the binary attributes to keep, in this order; all of them by default.
-        measure_files: files of numbers in the same form (``CelebAMask-HQ-pose-anno.txt``).
-        measures: the columns of those files to keep, as continuous attributes with their range.
+        measure_files: files of numbers in the same format (``CelebAMask-HQ-pose-anno.txt``).
+        measures: the columns of those files to keep, as continuous attributes with their ranges.
         partition: file of names and 0 (train), 1 (val) or 2 (test) (``list_eval_partition.txt``); by default a hash
             of the id decides.
-        mapping: ``CelebA-HQ-to-CelebA-mapping.txt``, for a partition whose names are CelebA's own.
+        mapping: ``CelebA-HQ-to-CelebA-mapping.txt``, for a partition with CelebA's file names.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class CelebAHQ(ImageData):
         """The images in the order of the annotation file; label columns are attributes, then measures.
 
         Raises:
-            UserError: images without a row or rows without an image, a value other than -1 or 1, an unknown
-                attribute or measure (the nearest name is given), a measure out of its range, or a malformed file.
+            UserError: an image without a row or a row without an image, a value other than -1 or 1, an unknown
+                attribute or measure (the message gives the nearest name), a measure out of range, or a malformed file.
         """
         names, rows, signs = read_table(self.annotations)
         wrong = np.argwhere(np.abs(signs) != 1)

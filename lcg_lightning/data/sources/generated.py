@@ -1,4 +1,4 @@
-"""Faces that a generator draws itself."""
+"""Latents drawn from a generator."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from lcg_lightning.judges.attribute import AttributeJudge
 from lcg_lightning.judges.load import load_attribute_judge
 
 MOST = 10_000_000
-"""Rows of one data set: they are kept in memory."""
+"""Largest number of rows in a data set; they are kept in memory."""
 
 
 class Sampled(DataSource):
-    """Latents from the generator's own distribution, labelled by an attribute network on their images.
+    """Latents from the generator's own distribution; an attribute network labels their images.
 
-    StyleFlow and LACE made their data like this.
+    StyleFlow and LACE made their data this way.
 
     Args:
         n: rows to draw.
-        attributes: what labels the images: zoo name, YAML file, or its content (see configs/judges).
+        attributes: the attribute network: zoo name, YAML file, or its content (see configs/judges).
         keep: the attributes to keep, in this order; all of them by default.
-        seed: of the draws; row i depends on it and i alone.
+        seed: seed of the draws; row i depends only on the seed and i.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Sampled(DataSource):
         self.n, self.attributes, self.keep, self.seed = n, attributes, keep, seed
 
     def judge(self) -> AttributeJudge:
-        """The network that labels, narrowed to the attributes to keep."""
+        """The attribute network, restricted to the attributes to keep."""
         judge = load_attribute_judge(self.attributes)
         if self.keep is None:
             return judge

@@ -35,14 +35,14 @@ LACE_ATTRIBUTES = (
     *(Attribute(name) for name in ("Male", "Eyeglasses", "Smiling", "Beard")),
     *(Attribute(name, "continuous") for name in ("Yaw", "Pitch", "Age", "Bald", "Width", "Light0", "Light3")),
 )
-"""What :class:`LACE` keeps by default. The file's continuous labels, angles and age too, lie in about [0, 1]; the few
-beyond are moved to the ends, so that 1 - |error| is LACE's accuracy."""
+"""The attributes that :class:`LACE` keeps by default. The file's continuous labels, including angles and age, lie in
+about [0, 1]; the few values outside are clamped, so that 1 - |error| is LACE's accuracy."""
 
 
 class StyleFlow(LatentData):
     """The labelled FFHQ latents of StyleFlow: 1000 faces with eight attributes.
 
-    The last tenth of the rows is test, and a tenth of the others, at most 500, is val.
+    The last tenth of the rows is the test split. A tenth of the others, but at most 500 rows, is the val split.
 
     Args:
         latents: sg2latents.pickle.
@@ -58,7 +58,7 @@ class StyleFlow(LatentData):
         """Read the files.
 
         Raises:
-            UserError: a file that is not what it should be, latents of another shape, or rows that differ in number.
+            UserError: a file has another format, latents have another shape, or the numbers of rows differ.
         """
         labels, schema = _read_rows(self.attributes, len(STYLEFLOW_SCHEMA)), STYLEFLOW_SCHEMA
         if self.light is not None:
@@ -74,7 +74,7 @@ class StyleFlow(LatentData):
 
 
 class _Layout(NamedTuple):
-    """How one of LACE's data sets is stored."""
+    """The file layout of one of LACE's data sets."""
 
     latents: str
     labels: str
@@ -100,18 +100,18 @@ _METFACES = _Layout(
 
 
 class LACE(LatentData):
-    """The labelled latents of LACE, of FFHQ or of MetFaces, whichever the files hold.
+    """LACE's labelled latents of FFHQ or MetFaces, depending on the files.
 
-    The last tenth of the rows is the test split (of the 5650 published MetFaces, the last 650). Before them come at
-    most 500 rows of val: a tenth of what is left if that is fewer. Missing labels are unknown. The files give 1 to
-    women; Male is 1 for men. A binary Beard is 1 where the file's value is above 0.1.
+    The last tenth of the rows is the test split (for the 5650 published MetFaces, the last 650). The rows before them
+    are the val split: a tenth of the remaining rows, but at most 500. Missing labels are unknown. The files use 1 for
+    women; Male is 1 for men. A binary Beard is 1 if the file's value is above 0.1.
 
     Args:
         latents: all_latents.pickle, or MetFaces' ws_latent.pickle.
         labels: att_light.pickle, or MetFaces' pred.pickle.
-        attributes: what to keep of Yaw, Pitch, Roll, Width, Height, Male, Age, Smiling, Eyeglasses, Beard, Bald,
-            Hair_Color (five classes) and Light0 to Light8; MetFaces has no Roll or Height, and of the lights 0 and 3.
-            By default :data:`LACE_ATTRIBUTES`; give your own for files in other units, such as age in years.
+        attributes: attributes to keep, out of Yaw, Pitch, Roll, Width, Height, Male, Age, Smiling, Eyeglasses, Beard,
+            Bald, Hair_Color (five classes) and Light0 to Light8. MetFaces has no Roll or Height, and only Light0 and
+            Light3. By default :data:`LACE_ATTRIBUTES`; give your own for files in other units, such as age in years.
     """
 
     def __init__(self, latents: Path, labels: Path, attributes: list[Attribute] | None = None) -> None:
@@ -123,8 +123,8 @@ class LACE(LatentData):
         """Read the files.
 
         Raises:
-            UserError: a file that is not what it should be, an attribute that it does not hold, latents of another
-                shape, or rows that differ in number.
+            UserError: a file has another format or lacks an attribute, latents have another shape, or the numbers of
+                rows differ.
         """
         data = read_pickle(self.latents, plain_names(), "a LACE latents pickle")
         layout = _METFACES if isinstance(data, dict) and _METFACES.latents in data else _FFHQ
@@ -164,7 +164,7 @@ def _annotated(latents: Tensor, labels: NDArray[np.float64], schema: AttributeSc
 
 
 def _read_rows(path: Path, columns: int) -> NDArray[np.float64]:
-    """The rows (N, columns) of a .npy file, whatever axes of length 1 it has."""
+    """The rows (N, columns) of a .npy file, ignoring axes of length 1."""
     array = read_array(path)
     if array.ndim < 2 or array.size != len(array) * columns:
         raise UserError(f"{path} holds {array.shape}, not {columns} numbers a row")
@@ -191,7 +191,7 @@ def _numbers(data: Any, path: Path, dtype: type[Any] = np.float64) -> NDArray[An
 
 
 def _fit(data: Any, latent_shape: tuple[int, ...], path: Path) -> Tensor:
-    """Latents (N, *latent_shape) of rows of w (N, D), or of the w of each layer (N, L, D) or (N, 1, L, D)."""
+    """Latents (N, *latent_shape) from one w per row (N, D), or one per layer (N, L, D) or (N, 1, L, D)."""
     latents = _numbers(data, path, np.float32)
     if latents.ndim == 4 and latents.shape[1] == 1:
         latents = latents[:, 0]

@@ -1,4 +1,4 @@
-"""Image folders with a table of labels: a CSV file, a JSON file, or one JSON file for each image."""
+"""Image folders with a table of labels: a CSV file, a JSON file, or one JSON file per image."""
 
 import csv
 from collections.abc import Mapping
@@ -19,20 +19,20 @@ from lcg_lightning.files import load_json, read_text
 
 @dataclass(frozen=True)
 class Column(Attribute):
-    """An attribute and how a table states it."""
+    """An attribute, and how a table gives its label."""
 
     column: str | None = None
-    """Name in a CSV file's header, or names in a JSON record joined by dots; the attribute's name by default."""
+    """Name in a CSV file's header, or names in a JSON record joined by dots; by default the attribute's name."""
     values: dict[str, float] | None = None
-    """Labels that words stand for, such as {female: 0, male: 1}. Names of classes need not be given."""
+    """Labels for words, such as {female: 0, male: 1}. Class names need no entry."""
 
     @property
     def path(self) -> str:
-        """What to look for in a row."""
+        """The column to read from a row."""
         return self.column or self.name
 
     def label(self, cell: Any, where: str) -> float:
-        """The label that a cell states; NaN for an empty one."""
+        """The label in a cell; NaN for an empty one."""
         text = "" if cell is None else str(int(cell) if isinstance(cell, bool) else cell).strip()
         known = {name: float(i) for i, name in enumerate(self.classes)} | (self.values or {})
         if not text:
@@ -55,8 +55,8 @@ class ImageTable(ImageData):
     image names to them; or a JSON file named after the image, in a folder. If a record is a list, as in the FFHQ
     features data set, its first element is read, and an empty list leaves all labels unknown.
 
-    Every image needs a row, unless the table is a folder: there, labels of an image without a file are unknown. Rows
-    of other images are left out. No two columns, and no two keys of a record, may differ in case alone.
+    Every image needs a row, unless the table is a folder, where the labels of an image without a file are unknown.
+    Rows of other images are ignored. Two columns, or two keys of a record, must not differ only in case.
 
     Args:
         images: folder of image files, or an LMDB.
@@ -85,8 +85,8 @@ class ImageTable(ImageData):
         """The images in order of id.
 
         Raises:
-            UserError: images without a row, a column that no row has, a word that stands for nothing, a label out
-                of its range, or a malformed file.
+            UserError: an image without a row, a column that no row has, a word without a label, a label out of range,
+                or a malformed file.
         """
         images = find_images(self.images, image_size)
         rows = _read_rows(self.table, self.key)
