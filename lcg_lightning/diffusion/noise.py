@@ -50,10 +50,13 @@ class SampleNoise:
 
     seed: int
     index: Tensor
-    """(B,) global sample indices."""
+    """(B,) global sample indices; kept on the CPU, where noise is drawn."""
     dim: int
     device: torch.device | str = "cpu"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", self.index.cpu())
+
     def __call__(self, draw: int) -> Tensor:
         """Standard normal noise (B, dim) float32; draw 0 is the start of sampling."""
-        return sample_noise(self.seed, self.index.cpu(), (self.dim,), draw).to(self.device)
+        return sample_noise(self.seed, self.index, (self.dim,), draw).to(self.device)

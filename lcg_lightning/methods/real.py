@@ -25,7 +25,7 @@ class Real(Method):
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """The samples' rows (B, D)."""
-        rows = self.rows[noise.index.cpu() % len(self.rows)]
+        rows = self.rows[noise.index % len(self.rows)]
         return self.space.standardize(rows.to(noise.device))
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:

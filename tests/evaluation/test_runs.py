@@ -178,7 +178,7 @@ def test_a_run_that_dies_between_record_and_picture_can_be_run_again(store, tmp_
 def test_two_runs_do_not_share_a_folder(store, tmp_path):
     first = Claim(tmp_path / "out")
     first.take()
-    with pytest.raises(UserError, match="another run is to write there"):
+    with pytest.raises(UserError, match="another run is writing to"):
         small.run(store, Editing(["Hat"]), Real(), tmp_path / "out")
     with first.fill() as folder:
         (folder / "record.json").write_text("mine")

@@ -12,16 +12,12 @@ from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.judged import Judged
 from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
-JOINT_TOLERANCE = 0.1
-"""How far, as a share of its range, a continuous attribute may be off and still count as met jointly."""
-
 
 def attribute_scores(predicted: Tensor, targets: Tensor, schema: AttributeSchema) -> Tensor:
     """How well each sample meets each attribute asked of it, and all of them at once.
 
     A binary or categorical attribute scores 1 if equal, else 0; a continuous one 1 - |error| as a share of
-    its range, at least 0. A sample meets all jointly if its discrete attributes are equal and its continuous
-    ones within ``JOINT_TOLERANCE``.
+    its range, at least 0. A sample meets all jointly if it meets each by :meth:`AttributeSchema.met`.
 
     Args:
         predicted: Labels (B, A) in natural units.
@@ -46,8 +42,7 @@ def attribute_scores(predicted: Tensor, targets: Tensor, schema: AttributeSchema
     continuous = torch.tensor([a.kind == "continuous" for a in schema], device=targets.device)
     error = (schema.unit(predicted.double()) - schema.unit(targets.double())).abs()
     each = torch.where(continuous, (1 - error).clamp(min=0), (error == 0).double())
-    met = torch.where(continuous, error <= JOINT_TOLERANCE, error == 0)
-    joint = torch.where(asked.any(1), (met | ~asked).all(1).double(), torch.nan)
+    joint = torch.where(asked.any(1), schema.met(predicted, targets).all(1).double(), torch.nan)
     each = torch.where(asked, each, torch.nan)
     return torch.cat((each, each.nanmean(1, keepdim=True), joint[:, None]), 1)
 
