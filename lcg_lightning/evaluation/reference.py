@@ -13,6 +13,9 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.fingerprint import combine
 
+_OWN_NOISE = 1 << 62
+"""Added to a row's number to give the sample whose noise it is decoded with: no generated sample has such a number."""
+
 
 def files_of(folder: Path, store: LatentStore, split: str, size: int) -> list[ImageRef]:
     """The image file of each row of a split, in order.
@@ -89,4 +92,4 @@ class Reference:
                 yield read_files(self.files, rows, self.size, self.resize).to(device), rows
             else:
                 z = self.space.standardize(self.latents[rows].to(device))
-                yield self.space.decode_samples(z, self.seed, rows), rows
+                yield self.space.decode_samples(z, self.seed, rows + _OWN_NOISE), rows

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
 from lcg_lightning.cli import main
+from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import module, records
@@ -18,6 +19,7 @@ from lcg_lightning.evaluation.leaderboard import build
 from lcg_lightning.evaluation.output import Claim
 from lcg_lightning.evaluation.reference import Reference
 from lcg_lightning.evaluation.tasks import Conditional, Editing
+from lcg_lightning.generators.base import Generator
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.judges.load import load_identity_network
 from lcg_lightning.methods.real import Real
@@ -112,6 +114,23 @@ def test_every_reference_row_is_seen_once_however_many_processes(store, tmp_path
     before = str(reference)
     Image.new("RGB", (64, 64)).save(tmp_path / "val3.png")
     assert (str(make()) == before) == (kind == "latents")  # other files are another reference
+
+
+class NoiseAsImage(Generator):
+    image_size, noise_shape = 16, (3, 16, 16)
+
+    def decode(self, latents, noise=None):
+        return noise
+
+
+def test_reference_and_samples_share_no_noise(store):
+    """With one noise for row i and sample i the two sets would be alike by more than their distributions."""
+    opened, generator = LatentStore.open(store), NoiseAsImage()
+    space = LatentSpace(generator, opened.mean, opened.std)
+    reference = Reference(opened, space, "val", None, resize=False, seed=0)
+    ((images, rows),) = reference.batches(12, 1, 0, torch.device("cpu"))
+    of_samples = generator.noise_of(0, rows, images)
+    assert abs(torch.corrcoef(torch.stack([images.flatten(), of_samples.flatten()]))[0, 1]) < 0.05
 
 
 def test_without_val_the_reference_is_named_or_left_out(tmp_path, capsys):
