@@ -16,7 +16,7 @@ import lcg_lightning.models.prior
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
 from lcg_lightning.commands.guide import guide
 from lcg_lightning.errors import UserError
-from lcg_lightning.models.fitting import LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
+from lcg_lightning.models.fitting import CheckedCheckpoints, LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
 
 _RAISING: dict[str, Any] = {"exit_on_error": False}  # parsers that leave it to main to say what is wrong
 
@@ -62,7 +62,8 @@ class CLI(LightningCLI):
         if path is not None and not Path(path).is_file():
             raise UserError(f"ckpt_path: {path} is no file; give a checkpoint that `lcg fit` wrote")
         keeps = config.trainer.enable_checkpointing is not False and not config.trainer.fast_dev_run
-        self.trainer_defaults["callbacks"] = [StopAtNonFinite(), *([LastCheckpoint()] if keeps else [])]
+        always = [CheckedCheckpoints(), StopAtNonFinite()]
+        self.trainer_defaults["callbacks"] = [*always, *([LastCheckpoint()] if keeps else [])]
         if self.subcommand == "fit" and keeps:
             refuse_to_overwrite(config.trainer.default_root_dir, path)
 

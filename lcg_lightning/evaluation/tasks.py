@@ -1,6 +1,8 @@
 """What is asked of a method: targets for every sample, drawn from the labels of held-out rows."""
 
+import math
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -10,6 +12,9 @@ from torch import Tensor
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.conditions import parse, targets
 from lcg_lightning.errors import UserError
+
+MOST_SUBSETS = 1_000_000
+"""Subsets of attributes that :class:`Conditional` takes in turn; they are kept in memory."""
 
 
 class Task(ABC):
@@ -61,10 +66,21 @@ class Conditional(Task):
         columns = [schema.index(name) for name in self.attributes or schema.names]
         if not 1 <= self.ask <= len(columns):
             raise UserError(f"task {self.name}: it asks for {self.ask} of {len(columns)} attributes")
-        subsets = torch.tensor(list(combinations(columns, self.ask)))  # (S, ask)
+        if (count := math.comb(len(columns), self.ask)) > MOST_SUBSETS:
+            raise UserError(
+                f"task {self.name}: {len(columns)} attributes have {count} subsets of {self.ask}; ask for fewer at "
+                f"once, or name fewer attributes (at most {MOST_SUBSETS} subsets)"
+            )
+        subsets = _subsets(tuple(columns), self.ask)
         turn = subsets[index.cpu() % len(subsets)].to(labels.device)
         asked = torch.zeros_like(labels, dtype=torch.bool).scatter_(1, turn, True)
         return [labels.masked_fill(~asked, torch.nan)]
+
+
+@lru_cache(maxsize=1)
+def _subsets(columns: tuple[int, ...], size: int) -> Tensor:
+    """All subsets (S, size) of some columns, in lexicographic order."""
+    return torch.tensor(list(combinations(columns, size)))
 
 
 class ZeroShot(Task):

@@ -58,6 +58,16 @@ class CheckpointFiles(TorchCheckpointIO):
         return checkpoint
 
 
+class CheckedCheckpoints(Callback):
+    """Installs :class:`CheckpointFiles` for checkpoints, unless the user chose another plugin."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Replaces Lightning's own reader and writer."""
+        if type(trainer.strategy.checkpoint_io) in (TorchCheckpointIO, CheckpointFiles):
+            fitting = trainer.state.fn == TrainerFn.FITTING
+            trainer.strategy.checkpoint_io = CheckpointFiles(pl_module, fitting)
+
+
 class LastCheckpoint(Checkpoint):
     """Keeps the last state of a fit in ``last.ckpt`` in the trainer's ``default_root_dir``, and prints its path.
 
@@ -119,12 +129,6 @@ class StopAtNonFinite(Callback):
 
     def __init__(self) -> None:
         self._first: Tensor | None = None  # () int64, 0 while all was finite
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Installs :class:`CheckpointFiles` for checkpoints, unless the user chose another plugin."""
-        if type(trainer.strategy.checkpoint_io) in (TorchCheckpointIO, CheckpointFiles):
-            fitting = trainer.state.fn == TrainerFn.FITTING
-            trainer.strategy.checkpoint_io = CheckpointFiles(pl_module, fitting)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

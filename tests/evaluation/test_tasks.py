@@ -11,6 +11,8 @@ from lcg_lightning.evaluation.tasks import Conditional, Editing, ZeroShot, capti
 SCHEMA = AttributeSchema((Attribute("Smiling"), Attribute("Hat"), Attribute("age", "continuous", low=20, high=60)))
 LABELS = torch.tensor([[1.0, 0.0, 30.0], [0.0, 1.0, 50.0], [1.0, 1.0, 20.0], [0.0, torch.nan, 60.0]])
 INDEX = torch.arange(4)
+WIDE = AttributeSchema(tuple(Attribute(f"A{i}") for i in range(40)))
+WIDE_LABELS = torch.zeros(4, 40)
 
 
 def test_conditional_asks_for_the_rows_own_labels():
@@ -57,6 +59,7 @@ def test_what_is_asked_of_the_last_image_is_the_merge_of_its_steps():
     [
         (lambda: Conditional(ask=4).steps(LABELS, INDEX, SCHEMA), "asks for 4 of 3"),
         (lambda: Conditional(attributes=["Smilling"]).steps(LABELS, INDEX, SCHEMA), "did you mean Smiling"),
+        (lambda: Conditional(ask=20).steps(WIDE_LABELS, INDEX, WIDE), "40 attributes have 137846528820 subsets of 20"),
         (lambda: ZeroShot([]), "no conditions"),
         (lambda: ZeroShot(["Hat |"]).steps(LABELS, INDEX, SCHEMA), "column 6"),
         (lambda: Editing([]), "no attributes"),
