@@ -1,4 +1,4 @@
-"""The command ``lcg``: finds the command that is asked for, imports it alone, and says in one line what went wrong."""
+"""The command ``lcg``: imports only the requested command, runs it, and reports user errors in one line."""
 
 import difflib
 import importlib
@@ -16,13 +16,13 @@ from lcg_lightning.errors import UserError
 
 
 class Command(NamedTuple):
-    """One command: a function whose arguments are the options, imported when the command runs."""
+    """A command: a function whose arguments are the options; it is imported when the command runs."""
 
     module: str
     function: str
     help: str
     out: int | str = ""
-    """The output folder: its place among the positional arguments, or the name of its option."""
+    """The output folder's position among the positional arguments, or the name of its option."""
     positional: bool = True
     """Whether arguments without a default are given by position."""
 
@@ -49,8 +49,8 @@ _GROUPS = {name.split()[0] for name in COMMANDS if " " in name}
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command.
 
-    An error that the user can mend is one line on standard error, and the exit status is 2; Ctrl-C is one line and
-    130. LCG_TRACEBACK=1 shows tracebacks. YAML can name classes of modules in the current directory.
+    A user error prints one line to standard error and exits with status 2; Ctrl-C prints one line and exits with 130.
+    LCG_TRACEBACK=1 shows tracebacks. YAML can name classes from modules in the current directory.
     """
     given = list(sys.argv[1:] if args is None else args) or ["--help"]
     name, rest = _split(given)
@@ -70,13 +70,13 @@ def main(args: Sequence[str] | None = None) -> int:
             print(usage(name))
         else:
             raise UserError(_unknown(given))
-    except BrokenPipeError:  # "lcg ... | head" has seen enough
+    except BrokenPipeError:  # as in "lcg ... | head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as end:
-        if not isinstance(end.__context__, KeyboardInterrupt):  # how Lightning ends an interrupted run
+        if not isinstance(end.__context__, KeyboardInterrupt):  # Lightning exits this way after an interruption
             raise
         return _interrupted()
     except Exception as error:
@@ -90,7 +90,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def run(args: Sequence[str]) -> Any:
-    """One of Lightning's commands, as from the command line; returns its LightningCLI with trainer, model and data."""
+    """Runs a Lightning command as from the command line; returns its LightningCLI with trainer, model and data."""
     from lcg_lightning.commands import training
 
     _calm()
@@ -98,14 +98,14 @@ def run(args: Sequence[str]) -> Any:
 
 
 def usage(group: str = "") -> str:
-    """What ``lcg --help`` prints, or ``lcg generator --help`` for one group of commands."""
+    """The help of ``lcg``, or of one group of commands, such as ``lcg generator``."""
     texts = ({} if group else TRAINER_COMMANDS) | {name: command.help for name, command in COMMANDS.items()}
     lines = [f"  {name:<18} {text}" for name, text in texts.items() if name.startswith(group)]
     return "\n".join([f"usage: lcg {group or 'COMMAND'} ...", "", *lines, "", "lcg COMMAND --help tells more."])
 
 
 def _split(args: list[str]) -> tuple[str, list[str]]:
-    """The command's name, of one or two words, and its arguments."""
+    """The command's name (one or two words) and its arguments."""
     words = 2 if " ".join(args[:2]) in COMMANDS else 1
     return " ".join(args[:words]), args[words:]
 
@@ -122,7 +122,7 @@ def _call(name: str, args: list[str]) -> None:
 
 
 def _calm() -> None:
-    """Settings of the libraries, which must be imported by now."""
+    """Applies settings to the libraries, which must already be imported."""
     quiet()
     preflight.bound_yaml()
 
@@ -134,9 +134,9 @@ def _unknown(args: list[str]) -> str:
 
 
 def _told_by_the_first(patience: float = 10.0) -> bool:
-    """Whether the first of several processes ends as well, and so has told the user what this one would.
+    """Whether the first of several processes also ends, and so has already reported the error.
 
-    A process that Lightning started is a child of the first one, and waits that many seconds for its parent's end.
+    A process started by Lightning is a child of the first one; it waits ``patience`` seconds for its parent to end.
     """
     parent, until = os.getppid(), time.monotonic() + patience
     while _in_child() and os.getppid() == parent and time.monotonic() < until:

@@ -1,1 +1,1 @@
-"""The commands of ``lcg`` that are not Lightning's: one function each, whose arguments are the options."""
+"""The commands of ``lcg`` that are not Lightning's: each is a function whose arguments are the options."""

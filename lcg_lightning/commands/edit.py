@@ -1,4 +1,4 @@
-"""``lcg edit``: one condition after another on images or stored latents."""
+"""``lcg edit``: edits images or stored latents by a sequence of conditions."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ def edit(
     conditions: list[str],
     store: Path,
     out: Path,
-    method: Method = DEFAULT_METHOD,  # type: ignore[assignment] # the parser makes one of it
+    method: Method = DEFAULT_METHOD,  # type: ignore[assignment] # the parser instantiates it
     images: Path | None = None,
     split: Literal["train", "val", "test"] = "test",
     n: int | None = None,
@@ -38,20 +38,20 @@ def edit(
     Writes latents.safetensors (N, edits + 1, ...), images/ and strips.png, sources first.
 
     Args:
-        conditions: such as '["Smiling", "~Eyeglasses", "age=60"]'; a later target of
+        conditions: such as '["Smiling", "~Eyeglasses", "age=60"]'; a later target for
             an attribute replaces the earlier one, all others stay.
         store: latent store that the method was trained on.
-        out: folder to make.
+        out: output folder, which must be new or empty.
         method: class of a method, or a YAML file with its class_path and init_args; LatentClassifierGuidance by
             default. Its arguments follow as --method.prior FILE, --method.tau 1; --method.help CLASS lists them.
         images: folder or LMDB of images to edit; by default rows of the store are edited.
         split: split of the store to take rows from.
-        n: how many, in order of name or row; all images, or 16 rows, by default.
+        n: number of images or rows, in order of name or row; by default all images, or 16 rows.
         resize: scale square images of another size.
         batch_size: latents edited at a time.
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
             of one.
-        device: where to compute, such as cpu or cuda.
+        device: device to compute on, such as cpu or cuda.
     """
     if not conditions:
         raise UserError("lcg edit: no conditions; give at least one")

@@ -1,4 +1,4 @@
-"""``lcg encode``: a data set into a latent store."""
+"""``lcg encode``: encodes a data set into a latent store."""
 
 import os
 from pathlib import Path
@@ -29,17 +29,17 @@ def encode(
 ) -> Path:
     """Encode a data set into a latent store.
 
-    An interrupted run goes on where it stopped when it is given again.
+    To resume an interrupted run, give the same command again.
 
     Args:
         out: folder of the store to make.
-        data: labelled images (CelebAHQ, ImageTable), labelled latents (StyleFlow, LACE), or draws from the generator
-            that an attribute network labels (Sampled).
+        data: labelled images (CelebAHQ, ImageTable), labelled latents (StyleFlow, LACE), or samples of the generator
+            labelled by an attribute network (Sampled).
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
             of one.
         resize: scale square images of another size.
         batch_size: rows in a batch, per process.
-        shard_batches: batches between two writes of what is finished.
+        shard_batches: batches between two writes of finished rows.
         num_workers: processes that read image files, per process.
         accelerator: as in Lightning's Trainer.
         devices: number of processes.

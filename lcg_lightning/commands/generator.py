@@ -1,4 +1,4 @@
-"""``lcg generator``: what a generator is and can do, and the conversion of its file."""
+"""``lcg generator``: describes a generator, or converts its file."""
 
 import math
 from pathlib import Path
@@ -33,7 +33,7 @@ def info(generator: str | dict[str, Any]) -> None:
 
 
 def describe(generator: Generator, kind: str) -> dict[str, str]:
-    """What :func:`info` prints."""
+    """The properties that :func:`info` prints."""
 
     def can(method: str) -> str:
         return "yes" if generator.can(method) else "no"
@@ -59,7 +59,7 @@ def convert(source: Path, out: Path) -> Path:
 
     Args:
         source: the file to read.
-        out: the file to write; it holds the generator's weights alone and keeps their fingerprint.
+        out: the file to write; it holds only the generator's weights, with the same fingerprint.
     """
     path = convert_file(source, out)
     Console().print(f"{path}: fingerprint {load_generator(path).fingerprint}", highlight=False)

@@ -1,4 +1,4 @@
-"""What the help of ``lcg fit``, ``validate`` and ``test`` begins with: the classes that YAML names."""
+"""The start of the help of ``lcg fit``, ``validate`` and ``test``: the classes that YAML can name."""
 
 import inspect
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _BASES = {
 
 
 def guide(stage: str) -> str:
-    """How to call a command of Lightning's, and every class of this package that can be named."""
+    """Usage of a Lightning command, and the classes of this package that can be named."""
     lines = [f"lcg {stage} --config FILE [--config FILE ...] [options]", ""]
     for title, base in _BASES.items():
         lines.append(f"{title}:")
@@ -37,7 +37,7 @@ def guide(stage: str) -> str:
 
 
 def _leaves(base: type) -> Iterator[type]:
-    """Classes of this package that are derived from a base and that nothing is derived from."""
+    """Classes of this package that are derived from a base and have no subclasses."""
     found: list[type] = base.__subclasses__()
     for kind in found:
         yield from _leaves(kind)

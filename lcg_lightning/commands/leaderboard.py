@@ -1,4 +1,4 @@
-"""``lcg leaderboard``: records into tables and figures."""
+"""``lcg leaderboard``: makes tables and figures from records."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ def leaderboard(folder: Path) -> None:
     """Write leaderboard.md, leaderboard.json and figures from the records below a folder, and print the tables.
 
     Args:
-        folder: searched for records; also where the leaderboard is written.
+        folder: folder to search for records; the leaderboard is written there too.
     """
     ensure_writable(folder)
     print_leaderboard(write_leaderboard(folder))

@@ -1,4 +1,4 @@
-"""The methods that commands take by their bare names, and the one that they take by default."""
+"""The methods that commands accept by class name, and the default one."""
 
 from typing import Any
 

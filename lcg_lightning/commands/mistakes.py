@@ -1,4 +1,4 @@
-"""What went wrong, in one line: the innermost reason of an error that the user can mend."""
+"""One-line messages for user errors: the innermost reason."""
 
 import difflib
 import importlib
@@ -8,13 +8,13 @@ import re
 from lcg_lightning.errors import UserError
 
 _CHECKERS = ("lightning.", "jsonargparse.")
-"""Libraries whose own complaints are about what they were given."""
+"""Libraries whose own errors are about the user's input."""
 _COMPLAINTS = (ValueError, TypeError, FileNotFoundError, ImportError)
 _LONGEST = 400
 
 
 def explain(error: BaseException, command: str) -> str | None:
-    """The line that tells a user what is wrong and where; None for an error that is not the user's."""
+    """The line that tells the user what is wrong and where; None if the user did not cause the error."""
     if mistake := _users(error):
         return str(mistake)
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -31,7 +31,7 @@ def explain(error: BaseException, command: str) -> str | None:
 
 
 def _users(error: BaseException | None) -> UserError | None:
-    """The user's error behind another one: configuration parsers and worker processes wrap what they catch."""
+    """The UserError behind another error: configuration parsers and worker processes wrap the errors they catch."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
@@ -45,7 +45,7 @@ def _raised_in(error: BaseException, packages: tuple[str, ...]) -> bool:
 
 
 def _innermost(text: str) -> str:
-    """The reason at the bottom of what jsonargparse tells in indented lines, and the option that it is about.
+    """The innermost reason in jsonargparse's indented message, after the option that it is about.
 
     >>> _innermost('''Parser key "trainer.max_epochs":
     ...   Does not validate against any of the Union subtypes
@@ -85,7 +85,7 @@ def _innermost(text: str) -> str:
 
 
 _IDLE = re.compile(r"\s*$| *(Given value|Subtypes:|Subclass types expect|- a class path|- a dict )")
-"""Lines that say nothing about the reason."""
+"""Lines without information about the reason."""
 _EXPECTED = re.compile(r"Expected an? (<class .*?>|typing\.Literal\[.*?\]|[a-z.]+\[.*\])")
 
 
@@ -95,7 +95,7 @@ def _type(text: str) -> str:
 
 
 def _near(reason: str, owner: str) -> str:
-    """The option that a class may have been meant to be given."""
+    """A hint at the class's argument that may have been meant."""
     wrong = re.match(r"Option '(\w+)' is not accepted", reason)
     if wrong is None:
         return ""

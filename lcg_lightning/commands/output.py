@@ -1,4 +1,4 @@
-"""What commands that compute share: checks of their arguments, and the files they write."""
+"""Argument checks and output files that several commands share."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic, ensure_creatable
 
 MOST = 10_000_000
-"""Images that one command makes: what they are made of is kept in memory, about 500 bytes each or more."""
+"""Most images that one command makes: their latents are kept in memory, about 500 bytes or more per image."""
 
 
 def check(out: Path, batch_size: int, device: str) -> None:
-    """Check what every command that computes is told, before anything is loaded.
+    """Check the arguments that several commands share, before anything is loaded.
 
     Raises:
-        UserError: a folder that is there and not empty or cannot be made, a batch size below 1, or a device that is
-            not there.
+        UserError: the folder exists and is not empty or cannot be made, the batch size is below 1, or the device is not
+            available.
     """
     ensure_creatable(out)
     if batch_size < 1:
@@ -40,6 +40,6 @@ def write_images(part: Path, images: Tensor, first: int, suffix: str = "") -> No
 
 
 def write_latents(part: Path, latents: Tensor, **about: str) -> None:
-    """Write latents as the generator takes them, with plain-text metadata, into latents.safetensors."""
+    """Write latents in the generator's form, with plain-text metadata, into latents.safetensors."""
     with atomic(part / "latents.safetensors") as file:
         save_file({"latents": latents.contiguous()}, file, metadata=about)

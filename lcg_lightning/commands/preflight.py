@@ -1,4 +1,4 @@
-"""What is refused before a heavy library is imported: unreadable configurations, output folders that are taken."""
+"""Checks before a heavy library is imported: configuration files and output folders."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -12,19 +12,19 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.files import read_text
 
 MAX_NODES = 100_000
-"""Values that a YAML file may hold once its aliases are written out."""
+"""Largest number of values in a YAML file with its aliases expanded."""
 
 
 def check(args: Sequence[str], out: int | str) -> None:
-    """Checks the configuration files that are named, and the output folder where it is plain which one is meant.
+    """Checks the configuration files in the arguments, and the output folder if the arguments name it.
 
     Args:
-        args: of the command.
-        out: the output folder's place among the positional arguments, or the name of its option.
+        args: arguments of the command.
+        out: the output folder's position among the positional arguments, or the name of its option.
 
     Raises:
-        UserError: a configuration that is no regular file or no YAML, or an output folder that is there and not empty
-            or cannot be written.
+        UserError: a configuration is not a regular file or not YAML, or the output folder exists and is not empty or
+            cannot be written.
     """
     positional, options = _split(args)
     if any(name in ("-h", "--help") or name.endswith(".help") or "print_config" in name for name, _ in options):
@@ -43,10 +43,10 @@ def check(args: Sequence[str], out: int | str) -> None:
 
 
 def load_yaml(path: Path) -> Any:
-    """What a YAML file holds.
+    """The content of a YAML file.
 
     Raises:
-        UserError: it cannot be read, is not YAML, or is too large once its aliases are written out.
+        UserError: the file cannot be read, is not YAML, or is too large with its aliases expanded.
     """
     text = read_text(path)
     try:
@@ -62,7 +62,7 @@ def load_yaml(path: Path) -> Any:
 
 @cache
 def bound_yaml() -> None:
-    """Makes jsonargparse refuse texts and files that are too large once their aliases are written out."""
+    """Makes jsonargparse refuse texts and files that are too large with their aliases expanded."""
     import jsonargparse
 
     load = jsonargparse.get_loader("yaml")
@@ -75,21 +75,21 @@ def bound_yaml() -> None:
 
 
 def refuse_bombs(text: str) -> None:
-    """Checks that a YAML text stays small once its aliases are written out.
+    """Checks that a YAML text stays small with its aliases expanded.
 
     Raises:
-        yaml.YAMLError: it does not, or it is not YAML.
+        yaml.YAMLError: the text is too large or is not YAML.
     """
     if "*" in text and "&" in text:
         _count(yaml.compose(text, Loader=yaml.SafeLoader), {})
 
 
 def _count(node: yaml.Node | None, counts: dict[int, int]) -> int:
-    """Nodes of a tree with its aliases written out."""
+    """Number of nodes in a tree with its aliases expanded."""
     if node is None or isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in counts:
-        counts[id(node)] = MAX_NODES  # until it is known, so that a node inside itself counts as too many
+        counts[id(node)] = MAX_NODES  # placeholder, so that a node that contains itself counts as too many
         parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
         counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
     if counts[id(node)] > MAX_NODES:

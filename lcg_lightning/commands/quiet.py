@@ -1,4 +1,4 @@
-"""What Lightning and its libraries say that nobody needs: one list, by message."""
+"""Silences irrelevant messages from Lightning and its libraries."""
 
 import logging
 import os
@@ -14,17 +14,17 @@ _NOISE = (
     r"It is recommended to use `self\.log\(.*sync_dist=True\)` when logging on epoch level",
     r"The '\w+_dataloader' does not have many workers",
 )
-"""Beginnings of warnings, as regular expressions."""
+"""Regular expressions for the beginnings of irrelevant warnings."""
 
 
 def quiet() -> None:
-    """Leaves warnings and errors of Lightning on the console, and none of its notes, tips and advertisements.
+    """Keeps Lightning's warnings and errors, and silences its notes, tips and advertisements.
 
-    Call it after Lightning is imported, which sets its own levels.
+    Call this after importing Lightning, which sets its own log levels.
     """
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # the first of several processes warns for all
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # only the first of several processes warns
         warnings.simplefilter("ignore")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""``lcg render``: a SynthFaces data set on disk."""
+"""``lcg render``: renders a SynthFaces data set to disk."""
 
 from pathlib import Path
 
@@ -18,19 +18,19 @@ CHUNK = 256
 def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, seed: int = 0) -> Path:
     """Render SynthFaces in the layout of CelebA-HQ.
 
-    Writes images/NNNNN.png, attributes.txt, pose.txt (Yaw Pitch Raw), age.txt (Age) and splits.txt. Train and val show
-    none of the held-out combinations; test follows the whole joint distribution.
+    Writes images/NNNNN.png, attributes.txt, pose.txt (Yaw Pitch Raw), age.txt (Age) and splits.txt. Train and val
+    contain none of the held-out combinations; test follows the full joint distribution.
 
     Args:
-        out: folder to make.
+        out: output folder, which must be new or empty.
         train: images of the training split.
         val: images of the validation split.
         test: images of the test split.
-        seed: of the faces.
+        seed: seed of the faces.
 
     Raises:
-        UserError: out is there and not empty or cannot be written, no images or more than :data:`MOST` are asked for,
-            or a seed is below 0 or not below 2^32.
+        UserError: out exists and is not empty or cannot be written, the number of images is 0 or above :data:`MOST`, or
+            the seed is not within 0 .. 2^32 - 1.
     """
     if min(train, val, test) < 0 or train < 1:
         raise UserError(f"lcg render: {train} train, {val} val, {test} test images; ask for at least one to train on")
@@ -55,7 +55,7 @@ def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, see
 
 
 def _allowed(n: int, seed: int) -> torch.Tensor:
-    """Rows of z (n, Z_DIM) that show no held-out combination."""
+    """Rows of z (n, Z_DIM) without held-out combinations."""
     z, block = torch.zeros(0, 0), 0
     while len(z) < n:
         more = sample_z(4096, seed * 2**16 + block + 1)

@@ -1,4 +1,4 @@
-"""``lcg sample``: images of a condition."""
+"""``lcg sample``: samples images that satisfy a condition."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def sample(
     condition: str,
     store: Path,
     out: Path,
-    method: Method = DEFAULT_METHOD,  # type: ignore[assignment] # the parser makes one of it
+    method: Method = DEFAULT_METHOD,  # type: ignore[assignment] # the parser instantiates it
     n: int = 16,
     seed: int = 0,
     batch_size: int = 64,
@@ -36,17 +36,17 @@ def sample(
     Writes latents.safetensors, images/ and grid.png.
 
     Args:
-        condition: such as "Smiling & ~Eyeglasses & yaw=10"; "|" is or, a factor "2*Smiling" scales one term.
+        condition: such as "Smiling & ~Eyeglasses & yaw=10"; "|" means or, and a factor as in "2*Smiling" scales a term.
         store: latent store that the method was trained on.
-        out: folder to make.
+        out: output folder, which must be new or empty.
         method: class of a method, or a YAML file with its class_path and init_args; LatentClassifierGuidance by
             default. Its arguments follow as --method.prior FILE, --method.scale 2; --method.help CLASS lists them.
         n: number of images.
-        seed: of the noise; image i depends on the seed and i alone.
+        seed: seed of the noise; image i depends only on the seed and i.
         batch_size: latents sampled at a time.
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
             of one.
-        device: where to compute, such as cpu or cuda.
+        device: device to compute on, such as cpu or cuda.
     """
     if not 1 <= n <= MOST:
         raise UserError(f"lcg sample: n is {n}; ask for at least one image and at most {MOST}")

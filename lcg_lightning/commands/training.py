@@ -1,4 +1,4 @@
-"""``lcg fit``, ``validate`` and ``test``: Lightning's Trainer on a module and data that YAML names."""
+"""``lcg fit``, ``validate`` and ``test``: runs Lightning's Trainer with a module and data named in YAML."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ from lcg_lightning.commands.guide import guide
 from lcg_lightning.errors import UserError
 from lcg_lightning.models.fitting import CheckedCheckpoints, LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
 
-_RAISING: dict[str, Any] = {"exit_on_error": False}  # parsers that leave it to main to say what is wrong
+_RAISING: dict[str, Any] = {"exit_on_error": False}  # main reports parser errors
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Keeps the full configuration of a fit beside its logs, where a second run does not collide with it."""
+    """Saves a fit's full configuration with its logs, so that a second run does not overwrite it."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes ``config.yaml`` into the folder of the logger's run; nothing without a logger."""
+        """Writes ``config.yaml`` into the logger's run folder; does nothing without a logger."""
         if stage != "fit" or trainer.logger is None:
             return
         logger = trainer.logger
@@ -36,10 +36,10 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 class CLI(LightningCLI):
-    """LightningCLI with the widths and the schema of the data linked into the model."""
+    """LightningCLI that links the data's latent size and schema to the model."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Links what a model must know of its data."""
+        """Links the model's arguments that depend on the data."""
         for name in ("latent_dim", "attributes"):
             parser.link_arguments(
                 "data",
@@ -49,10 +49,10 @@ class CLI(LightningCLI):
             )
 
     def _parse_ckpt_path(self) -> None:
-        """Leaves the model as it is configured; Lightning would take the checkpoint's arguments for it."""
+        """Keeps the configured model arguments; Lightning would replace them with the checkpoint's."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuses what the Trainer would divide by, or miss only when the run is under way."""
+        """Refuses Trainer arguments and checkpoint paths that would fail only later, during the run."""
         config = self.config[self.subcommand]
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch"):
             value = config.trainer.get(name)
@@ -69,7 +69,7 @@ class CLI(LightningCLI):
 
 
 def run(args: Sequence[str]) -> CLI:
-    """One of Lightning's subcommands, as from the command line; returns its trainer, model and data."""
+    """Runs a Lightning subcommand as from the command line; returns the CLI with its trainer, model and data."""
     parsers = {stage: {"usage": guide(stage).replace("%", "%%"), "description": None} for stage in CLI.subcommands()}
     return CLI(
         LightningModule,
@@ -78,7 +78,7 @@ def run(args: Sequence[str]) -> CLI:
         subclass_mode_data=True,
         save_config_callback=SaveRunConfig,
         save_config_kwargs={"save_to_log_dir": False},
-        trainer_defaults={"enable_model_summary": False},  # its FLOPs are 0 for networks that are called in parts
+        trainer_defaults={"enable_model_summary": False},  # it reports 0 FLOPs for networks that are called in parts
         parser_kwargs={**_RAISING, "prog": "lcg", **{stage: kwargs | _RAISING for stage, kwargs in parsers.items()}},
         args=list(args),
     )

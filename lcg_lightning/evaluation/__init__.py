@@ -1,1 +1,1 @@
-"""What is asked, how answers are measured, and how results are kept and shown."""
+"""Evaluation: tasks, metrics, records and leaderboards."""

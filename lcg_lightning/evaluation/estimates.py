@@ -1,4 +1,4 @@
-"""What a metric reports: estimates with their intervals, and the columns that show them."""
+"""Results of a metric: estimates with intervals, and the columns that show them."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from lcg_lightning.errors import UserError
 
 
 class Estimate(NamedTuple):
-    """A metric's value with its 95 % interval; the bounds are NaN where too few samples tell them."""
+    """A metric's value with its 95 % interval; the bounds are NaN if there are too few samples."""
 
     value: float
     low: float
@@ -29,18 +29,18 @@ class Column:
     digits: int = 3
     higher_is_better: bool = True
     low: float = -math.inf
-    """Least value that is possible."""
+    """Smallest possible value."""
     high: float = math.inf
-    """Greatest value that is possible."""
+    """Largest possible value."""
     basis: dict[str, str] = field(default_factory=dict)
-    """What the figure rests on beside the generator, the store and the number of samples, such as the judge."""
+    """What the figure depends on besides the generator, the store and the number of samples, such as the judge."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise UserError(f"column {self.name!r}: give a name of lower-case letters, digits and underscores")
 
     def shown(self, value: float, low: float = math.nan, high: float = math.nan) -> str:
-        """A value with the column's digits, and its interval where that is known: ``0.912 [0.901, 0.923]``."""
+        """A value with the column's digits, and its interval if known: ``0.912 [0.901, 0.923]``."""
         d = self.digits
         bounds = "" if math.isnan(low) or math.isnan(high) else f" [{low:.{d}f}, {high:.{d}f}]"
         return f"{value:.{d}f}{bounds}"

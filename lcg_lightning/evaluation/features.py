@@ -23,11 +23,11 @@ _SIDE = 299
 
 
 class FeatureExtractor(Protocol):
-    """What turns images into features whose distribution is compared."""
+    """Maps images to the features whose distributions are compared."""
 
     @property
     def name(self) -> str:
-        """What the features are called wherever a distance between them is shown."""
+        """The features' name in records and tables."""
 
     @property
     def num_features(self) -> int:
@@ -42,7 +42,7 @@ class FeatureExtractor(Protocol):
 
 
 class InceptionFeatures(nn.Module):
-    """The pooled features of the 2015 Inception network, on images resized as clean-fid resizes them.
+    """The pooled features of the 2015 Inception network, on images resized as in clean-fid.
 
     Frozen, and always in evaluation mode.
 
@@ -75,7 +75,7 @@ def clean_resize(images: Tensor) -> Tensor:
     """Resizes images as clean-fid does: 8-bit input, PIL's antialiased bicubic filter, float output.
 
     Args:
-        images: (B, 3, H, W) in [-1, 1], B >= 1; quantised to the 256 levels an image file keeps.
+        images: (B, 3, H, W) in [-1, 1], B >= 1; quantized to the 256 levels of an image file.
 
     Returns:
         (B, 3, 299, 299) float32 in [0, 255], on the images' device.
@@ -90,12 +90,11 @@ def load_inception(path: Path | None = None, download: bool = False) -> Inceptio
     """Clean-fid's Inception network.
 
     Args:
-        path: Where ``inception-2015-12-05.pt`` lies, or the folder that holds it; by default the folder where
-            torch.hub keeps its checkpoints.
-        download: Fetch the file to that place if it is not there (95 MB).
+        path: ``inception-2015-12-05.pt``, or the folder that holds it; by default torch.hub's checkpoint folder.
+        download: Download the file (95 MB) if it is missing.
 
     Raises:
-        UserError: the file is not there, has another name, cannot be fetched, or is not that network.
+        UserError: the file is missing, has another name, cannot be downloaded, or is not that network.
     """
     file = Path(torch.hub.get_dir()) / "checkpoints" if path is None else Path(path)
     if file.suffix != ".pt":
@@ -113,7 +112,7 @@ def load_inception(path: Path | None = None, download: bool = False) -> Inceptio
 
 
 def _download(file: Path) -> None:
-    """Fetches the network beside its place first, so that a broken transfer leaves nothing behind."""
+    """Downloads the network to a temporary file first, so that a broken transfer leaves nothing behind."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:

@@ -13,13 +13,13 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.plots import STYLE, save
 
 _TILE = 1.5  # inches
-_PIXELS = 256  # height and width of a picture in it
-_LINE = 0.17  # inches of a caption's line
-_CHARACTERS = 20  # in a caption's line
+_PIXELS = 256  # height and width of an image in a tile
+_LINE = 0.17  # inches per caption line
+_CHARACTERS = 20  # per caption line
 
 
 def shrink(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) at most as large as a figure shows them, so that many can be kept until it is drawn."""
+    """Shrinks images (N, 3, H, W) to the size a figure shows, so that many can be kept until it is drawn."""
     return F.adaptive_avg_pool2d(images, _PIXELS) if max(images.shape[-2:]) > _PIXELS else images
 
 
@@ -28,7 +28,7 @@ def grid(images: Tensor, captions: Sequence[str], columns: int, path: Path) -> N
 
     Args:
         images: (N, 3, H, W) in [-1, 1].
-        captions: One text per image; may be empty texts.
+        captions: One text per image; texts may be empty.
         columns: Images in a row.
         path: PNG, PDF or SVG file to write.
     """
@@ -39,13 +39,14 @@ def grid(images: Tensor, captions: Sequence[str], columns: int, path: Path) -> N
 
 
 def strips(rows: Sequence[tuple[Tensor, Sequence[str]]], path: Path) -> None:
-    """Draws one sequence of edits a row: the source, then the result of each step.
+    """Draws one sequence of edits per row: the source, then the result of each step.
 
-    Captions stand as column headings above the first row if all rows share them, else above every image.
+    If all rows share their captions, these are column headings above the first row; otherwise they are above every
+    image.
 
     Args:
-        rows: Per sequence the images (S + 1, 3, H, W) in [-1, 1] and their S + 1 captions: such as "source",
-            then the condition of each step.
+        rows: For each sequence, the images (S + 1, 3, H, W) in [-1, 1] and their S + 1 captions, such as "source" and
+            the condition of each step.
         path: PNG, PDF or SVG file to write.
     """
     for images, captions in rows:
@@ -59,7 +60,7 @@ def strips(rows: Sequence[tuple[Tensor, Sequence[str]]], path: Path) -> None:
 
 
 def _mosaic(rows: Sequence[tuple[Tensor, Sequence[str]]], path: Path) -> None:
-    """Rows of images (n, 3, H, W) in [-1, 1], each image below its caption, on a fixed raster."""
+    """Rows of images (n, 3, H, W) in [-1, 1], each below its caption, on a fixed grid."""
     wrapped = [[textwrap.wrap(caption, _CHARACTERS) for caption in captions] for _, captions in rows]
     heads = [max(map(len, lines)) * _LINE + 0.1 for lines in wrapped]
     columns = max(len(images) for images, _ in rows)

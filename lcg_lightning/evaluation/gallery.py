@@ -1,4 +1,4 @@
-"""The picture beside a record: the first samples, or the first sequences of edits."""
+"""The picture that accompanies a record: the first samples, or the first sequences of edits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 from lcg_lightning.evaluation import figures
 
 SHOWN = 16
-"""Samples in the picture; half of it for strips of edits."""
+"""Number of samples in the picture; half as many for strips of edits."""
 
 
 class Gallery:
@@ -24,14 +24,14 @@ class Gallery:
 
         Args:
             index: global sample indices (B,).
-            strips: images (B, 3, S, S) in [-1, 1] of each column of the strip.
-            captions: of each sample, one text a column.
+            strips: images (B, 3, S, S) in [-1, 1] for each column of the strip.
+            captions: for each sample, one text per column.
         """
         for b in (index < SHOWN).nonzero()[:, 0].tolist():
             self.kept.append((int(index[b]), figures.shrink(torch.stack([s[b] for s in strips])).cpu(), captions[b]))
 
     def gathered(self) -> list[tuple[int, Tensor, list[str]]]:
-        """The samples of all processes, in the order of their indices; every process must call it."""
+        """The samples of all processes, ordered by index; every process must call this."""
         kept = self.kept
         if dist.is_available() and dist.is_initialized():
             parts: list[list[tuple[int, Tensor, list[str]]] | None] = [None] * dist.get_world_size()
@@ -41,7 +41,7 @@ class Gallery:
 
 
 def draw(samples: Sequence[tuple[int, Tensor, list[str]]], path: Path) -> None:
-    """Draws gathered samples: strips where a sample has several images, else a grid."""
+    """Draws gathered samples: as strips if a sample has several images, otherwise as a grid."""
     if len(samples[0][1]) > 1:
         figures.strips([(images, captions) for _, images, captions in samples[: SHOWN // 2]], path)
     else:

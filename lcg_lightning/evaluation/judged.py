@@ -1,4 +1,4 @@
-"""What a metric sees: pictures, what the judging networks say of them, and what was asked."""
+"""The input of metrics: pictures, the judges' outputs for them, and targets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Judges(nn.Module):
     """The networks that judge pictures; each may be None.
 
     Args:
-        attributes: tells attributes, laid out by ``schema``.
-        identity: tells who is shown.
-        features: what Fréchet distances compare.
+        attributes: attribute judge, laid out by ``schema``.
+        identity: identity network.
+        features: features that Fréchet distances compare.
         schema: the attributes of the store.
     """
 
@@ -40,17 +40,17 @@ class Judges(nn.Module):
         self.identity, self.features, self.schema = identity, features, schema
 
     def marks(self) -> dict[str, str]:
-        """Name and fingerprint of each network there is: ``judge``, ``identity``, ``features``."""
+        """Name and fingerprint of each network that is given: ``judge``, ``identity``, ``features``."""
         networks = {"judge": self.attributes, "identity": self.identity, "features": self.features}
         return {key: f"{n.name} @{n.fingerprint}" for key, n in networks.items() if n is not None}
 
 
 class Pictures:
-    """Decoded pictures, and what the judges say of them: each is computed when first asked for, and kept.
+    """Decoded pictures and the judges' outputs for them, computed at first access and cached.
 
     Args:
-        images: (B, 3, S, S) in [-1, 1], or what makes them.
-        judges: the networks to ask.
+        images: (B, 3, S, S) in [-1, 1], or a function that returns them.
+        judges: the judging networks.
     """
 
     def __init__(self, images: Tensor | Callable[[], Tensor], judges: Judges) -> None:
@@ -83,12 +83,12 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A batch of samples that a method made, ready to be judged."""
+    """A batch of a method's samples, ready for the metrics."""
 
     index: Tensor
-    """(B,) int64, global: the same whatever the batch size and the number of processes."""
+    """(B,) int64, global sample indices, independent of the batch size and the number of processes."""
     asked: Tensor
-    """(B, A) targets of all that was asked, in natural units; NaN where nothing was asked."""
+    """(B, A) targets, in natural units; NaN where nothing was asked."""
     steps: Sequence[Pictures]
     """Pictures after each step of an edit; one for generation."""
     source: Pictures | None = None
@@ -108,7 +108,7 @@ def load_features(choice: str, identity: IdentityNetwork | None) -> FeatureExtra
         identity: the identity network, if there is one.
 
     Raises:
-        UserError: no identity network, a file that is not Inception's, or a failed download.
+        UserError: there is no identity network, the file is not Inception's, or the download failed.
     """
     if choice == "none":
         return None
@@ -122,10 +122,10 @@ def load_features(choice: str, identity: IdentityNetwork | None) -> FeatureExtra
 
 
 def load_networks(judge: Any, identity: Any, image_size: int) -> tuple[AttributeJudge | None, IdentityNetwork | None]:
-    """The attribute judge and the identity network of two descriptions, where they are given.
+    """Loads the attribute judge and the identity network from their descriptions; None for one not given.
 
     Raises:
-        UserError: a description that names no network, or one for images of another size.
+        UserError: a description names no network, or one for images of another size.
     """
     attributes = None if judge is None else load_attribute_judge(judge)
     who = None if identity is None else load_identity_network(identity)

@@ -22,7 +22,7 @@ from lcg_lightning.files import atomic, load_json
 Row = dict[str, Any]
 """One record's line: JSON values only; see :func:`build`."""
 Key = tuple[str, tuple[tuple[str, str], ...]]
-"""Name and basis of a column: only figures that agree in both are shown in one."""
+"""Name and basis of a column; figures share a column only if both agree."""
 
 _MISSING = "—"
 _NOTE = (
@@ -34,20 +34,20 @@ _NOTE = (
 
 
 def build(folder: Path) -> list[Row]:
-    """Reads every record (``**/*.json``) below a folder; hidden files and folders are passed over.
+    """Reads every record (``**/*.json``) below a folder; hidden files and folders are skipped.
 
-    JSON files that do not call themselves records are passed over with a log message, and files that are not JSON,
-    such as half-written ones, with a warning.
+    JSON files that are not records are skipped with a log message. Files that are not valid JSON, such as half-written
+    ones, are skipped with a warning.
 
     Returns:
-        Rows by task, best first in the task's first column. Each has task, task_config, method, scale, sampler, n,
-        seed, nfe, seconds, generator, store and asked (8 digits of their fingerprints), judge, identity_network,
-        features and reference (None if no figure rests on it), record (path below the folder), ``columns``, each
-        column's value by its name (None if not measured), and ``intervals``: [low, high] of each that was measured.
+        Rows by task, sorted by the task's first column, best first. Each row has task, task_config, method, scale,
+        sampler, n, seed, nfe, seconds; generator, store and asked (8 digits of their fingerprints); judge,
+        identity_network, features and reference (None if no figure depends on it); record (path below the folder);
+        ``columns``, the value of each column by name (None if not measured); and ``intervals``, [low, high] of each
+        measured column.
 
     Raises:
-        UserError: the folder is missing or holds no record, or a record is not one of this version or holds what
-            cannot be.
+        UserError: the folder is missing or holds no record, or a record has another version or impossible values.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the one that evaluations wrote their records to")
@@ -106,7 +106,7 @@ def _finite(x: float) -> float | None:
 
 
 def _in_order(lists: Iterable[Sequence[str]]) -> list[str]:
-    """All names of some lists, each once, every list's order kept where they agree."""
+    """The names in several lists, each once; the lists' order is kept where they agree."""
     merged: list[str] = []
     for names in lists:
         at = 0
@@ -118,7 +118,7 @@ def _in_order(lists: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _tables(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that answer the same questions, by name of the task."""
+    """Groups rows that answer the same questions, ordered by task name."""
 
     def question(row: Row) -> tuple[str, str]:
         return row["task"], json.dumps(row["task_config"], sort_keys=True)
@@ -127,7 +127,7 @@ def _tables(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
-    """One table's rows, best first in its first column; rows whose figures are in another column come after."""
+    """One table's rows, best first by its first column; rows without a figure in that column come last."""
     columns = list(_columns(rows))
 
     def rank(row: Row) -> tuple[Any, ...]:
@@ -141,14 +141,14 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
 
 
 def _keys(row: Row) -> dict[Key, Column]:
-    """A row's columns by what tells whether others' figures may stand in them."""
+    """A row's columns by key, so that comparable figures share a column."""
     common = {"n": str(row["n"]), "generator": row["generator"], "store": row["store"], "asked": row["asked"]}
     columns = [records.column_of_json(each) for each in row["columns"]]
     return {(c.name, tuple(sorted((c.basis | common).items()))): c for c in columns}
 
 
 def _columns(rows: Sequence[Row]) -> dict[Key, tuple[Column, str]]:
-    """The columns that any row fills, with their headings; a heading says what its basis has of its own."""
+    """The columns that any row fills, with their headings; a heading shows where its basis differs from the others."""
     filled = [{k: c for k, c in _keys(row).items() if row[c.name] is not None} for row in rows]
     found = {key: column for columns in filled for key, column in columns.items()}
     order = _in_order([column.name for column in columns.values()] for columns in filled)
@@ -171,13 +171,13 @@ def _short(value: str) -> str:
 
 
 def write_leaderboard(folder: Path) -> list[Row]:
-    """Writes ``leaderboard.md``, ``leaderboard.json`` (the rows) and, per task that has edits, a figure.
+    """Writes ``leaderboard.md``, ``leaderboard.json`` (the rows) and, for each task with edits, a figure.
 
     Returns:
-        The rows, as :func:`build` gives them.
+        The rows, as returned by :func:`build`.
 
     Raises:
-        UserError: as :func:`build`.
+        UserError: as for :func:`build`.
     """
     rows = build(folder)
     parts = ["# Leaderboard", _NOTE]
@@ -197,7 +197,7 @@ def write_leaderboard(folder: Path) -> list[Row]:
 
 
 def print_leaderboard(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Prints a table per task; a terminal below 120 columns shows no intervals."""
+    """Prints one table per task; terminals narrower than 120 columns show no intervals."""
     console = console or Console()
     for title, members in _titled(rows):
         shared, headings, lines = _table(members, intervals=console.width >= 120)
@@ -212,7 +212,7 @@ def print_leaderboard(rows: Sequence[Row], console: Console | None = None) -> No
 
 
 def _titled(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Tables with their titles: the task's name, with its arguments where several tasks have that name."""
+    """Tables with their titles: the task's name, with its arguments if several tasks share that name."""
     tables = [(table[0]["task"], table[0]["task_config"], _ranked(table)) for table in _tables(rows)]
     names = [name for name, _, _ in tables]
 
@@ -224,7 +224,7 @@ def _titled(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str], list[list[str]]]:
-    """What all rows of a task share, in words, then headings and cells of the columns that any row fills."""
+    """A line with everything that a task's rows share, then headings and cells of the columns that any row fills."""
     keys = ("sampler", "n", "seed", "generator", "store", "judge", "identity_network", "reference")
     values = {key: {_short(str(row[key])) for row in rows if row[key] is not None} for key in keys}
     shared = {key: min(found) for key, found in values.items() if len(found) == 1}
@@ -244,7 +244,7 @@ def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str],
 
 
 def _measured(row: Row, column: Column, intervals: bool) -> str:
-    """A value, and its interval where it has one: ``0.912 [0.901, 0.923]``."""
+    """A value, and its interval if it has one: ``0.912 [0.901, 0.923]``."""
     if row[column.name] is None:
         return _MISSING
     low, high = row["intervals"][column.name]

@@ -1,4 +1,4 @@
-"""Identity, figures and pictures of an evaluation for whichever loggers are configured."""
+"""Sends an evaluation's identity, figures and pictures to the configured loggers."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from lcg_lightning.evaluation.records import Record, identity
 
 
 def log_identity(loggers: Iterable[Logger], record: Record) -> None:
-    """Tells loggers what a run is before it computes anything: the record without its figures, and a name.
+    """Logs a run's name and its record without figures, before any computation.
 
-    A W&B run is named by method, scale, task, number of samples and seed, unless the configuration names it.
+    A W&B run is named after method, scale, task, number of samples and seed, unless the configuration names it.
     """
     about = {k: v for k, v in identity(record).items() if k not in ("nfe", "seconds")} | {"scale": record.scale}
     for logger in loggers:
@@ -24,13 +24,13 @@ def log_identity(loggers: Iterable[Logger], record: Record) -> None:
 
 
 def run_name(record: Record) -> str:
-    """A telling name, such as ``lcg scale 2 on editing, n 300, seed 0``."""
+    """A descriptive name, such as ``lcg scale 2 on editing, n 300, seed 0``."""
     scale = "" if record.scale is None else f" scale {record.scale:g}"
     return f"{record.method}{scale} on {record.task}, n {record.n}, seed {record.seed}"
 
 
 def log_figures(loggers: Iterable[Logger], metrics: Mapping[str, Estimate], picture: Path) -> None:
-    """Logs interval ends as scalars, and shows table and picture in W&B; other loggers have no place for these."""
+    """Logs interval bounds as scalars, and a table and the picture to W&B, which alone among loggers can show them."""
     ends: dict[str, float] = {}
     for name, estimate in metrics.items():
         ends |= {f"{name}/{end}": x for end, x in (("low", estimate.low), ("high", estimate.high)) if x == x}

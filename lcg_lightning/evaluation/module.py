@@ -1,4 +1,4 @@
-"""The evaluation module: one method on one task, judged by images, as ``lcg test`` runs it."""
+"""The evaluation module: one method on one task, judged on images, as run by ``lcg test``."""
 
 import math
 import time
@@ -37,36 +37,36 @@ from lcg_lightning.methods.base import Edit, Method
 class Evaluation(LightningModule):
     """Measures a method on a task and writes ``record.json`` and a picture into ``out``.
 
-    Sample i asks for what the task makes of row i of the test split (modulo its length) and starts from noise that
-    belongs to i, so figures do not depend on the batch size or the number of processes.
+    The task derives the targets of sample i from row i of the test split (modulo its length). The sample starts from
+    noise that depends only on i and the seed, so figures do not depend on the batch size or the number of processes.
 
-    What is measured is up to :data:`~lcg_lightning.evaluation.metrics.METRICS`, each where it applies, and to
-    ``metrics``. Images are decoded from a method's latents. A generator that takes noise beside a latent, such as
-    x_T, gets noise that belongs to the sample. Where a source's image file is given and the generator can invert it,
-    source and edits share the noise that leads back to it.
+    The metrics are those of :data:`~lcg_lightning.evaluation.metrics.METRICS` that apply, and ``metrics``. Images are
+    decoded from the method's latents. If the generator takes noise besides a latent, such as x_T, each sample has its
+    own noise. If the source's image file is given and the generator can invert it, source and edits share the noise
+    that reproduces the image.
 
     Args:
-        task: what is asked.
-        method: what answers.
+        task: the task.
+        method: the method to evaluate.
         out: folder for the record and the picture; must be new or empty.
-        n: samples; by default one for each row of the test split.
-        seed: of the samples' noise.
+        n: number of samples; by default the number of rows in the test split.
+        seed: seed of the samples' noise.
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
             of one.
-        judge: attribute network: zoo name, YAML file, or its content (configs/judges, or class_path and init_args). By
-            default the zoo's for a generator of the zoo, and none for any other: then no accuracy is measured.
-        identity: identity network, likewise; without one no identity is measured.
-        features: what FID compares, on tasks whose targets follow the data: features of the identity network
-            (``identity``), Inception's (``inception``, fetched at first use into torch.hub's folder, or the path of
+        judge: attribute network: zoo name, YAML file, or its content (configs/judges, or class_path and init_args). The
+            default is the zoo's for a zoo generator, and none otherwise; without one, accuracy is not measured.
+        identity: identity network, likewise; without one, identity is not measured.
+        features: features that FID compares, on tasks whose targets follow the data: those of the identity network
+            (``identity``), Inception's (``inception``, downloaded at first use to torch.hub's folder, or the path of
             ``inception-2015-12-05.pt``), or ``none`` for no FID.
-        reference: split whose rows FID compares with; never test, whose rows are what is asked.
-        images: folder or LMDB of image files. FID then compares with those of the reference instead of decoded
-            latents, and a generator that can invert finds the noise of edits from those of the test split.
+        reference: split that FID compares with; not test, because its rows define the targets.
+        images: folder or LMDB of image files. FID then compares with the reference's image files instead of decoded
+            latents, and a generator that can invert computes the noise of edits from the test split's image files.
         resize: scale square image files to the generator's size instead of refusing them.
-        truncation_psi: answers and sources are drawn to the store's mean before decoding, mean + psi (w - mean); the
-            reference is not.
+        truncation_psi: results and sources are moved towards the store's mean before decoding, mean + psi (w - mean);
+            the reference is not.
         metrics: further metrics, each a class path with its arguments.
-        label: name of the method in tables; the method's own by default.
+        label: name of the method in tables; by default the method's own name.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class Evaluation(LightningModule):
         self.steps, self.gallery, self.seconds, self.summary = len(asked), Gallery(), 0.0, ""
 
     def _claim(self) -> None:
-        """The first process claims the folder; if it cannot, every process says why."""
+        """The first process claims the folder; if it cannot, every process raises the reason."""
         refusal = None
         if self.trainer.is_global_zero:
             try:
@@ -194,7 +194,7 @@ class Evaluation(LightningModule):
             raise UserError(refusal)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Lets go of the folder if the run fails."""
+        """Releases the folder if the run fails."""
         return [LambdaCallback(on_exception=lambda *_: self.claim.release())]
 
     def _each(self) -> Iterator[ImageMetric]:
@@ -203,7 +203,7 @@ class Evaluation(LightningModule):
             yield metric
 
     def on_test_start(self) -> None:
-        """Moves what :meth:`setup` made to the device, and tells loggers what the run is."""
+        """Moves the objects made by :meth:`setup` to the device, and logs the run's identity."""
         self.to(self.device)
         if self.trainer.is_global_zero:
             log_identity(self.loggers, self.record)
@@ -211,7 +211,7 @@ class Evaluation(LightningModule):
                 print("note: features: none, so no FID is measured")
 
     def on_test_epoch_start(self) -> None:
-        """Shows this process's share of the reference to the metrics that compare with it."""
+        """Gives this process's share of the reference to the metrics that use it."""
         if self.reference is None:
             return
         share = self.reference.batches(self.batch_size, self.trainer.world_size, self.trainer.global_rank, self.device)
@@ -256,7 +256,7 @@ class Evaluation(LightningModule):
         """The method's latents (B, D) after each step.
 
         Raises:
-            UserError: one is not finite.
+            UserError: a latent is not finite.
         """
         if self.task.edits:
             latents = self.method.edit(rows, edits)
@@ -272,7 +272,7 @@ class Evaluation(LightningModule):
         return latents
 
     def _clock(self) -> float:
-        """Seconds, once the device has done what it was given."""
+        """Seconds, after waiting for the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
@@ -281,7 +281,7 @@ class Evaluation(LightningModule):
         return self.space.decode_samples(z, self.seed, index) if noise is None else self.space.decode(z, noise)
 
     def _image_noise(self, rows: Tensor, index: Tensor) -> Tensor | None:
-        """The noise (B, *noise_shape) with which source and edits are decoded, if it is not to be drawn."""
+        """The inverted noise (B, *noise_shape) that source and edits are decoded with; None if noise is drawn."""
         if self.sources is None:
             return None
         latents = self.space.unstandardize(self.truncation_psi * rows)
@@ -289,7 +289,7 @@ class Evaluation(LightningModule):
         return self.generator.invert(files.to(self.device), latents)
 
     def on_test_epoch_end(self) -> None:
-        """Computes the metrics on every process; the first writes record and picture together."""
+        """Computes the metrics on every process; the first writes the record and the picture together."""
         found: dict[str, Estimate] = {}
         for metric in self._each():
             found |= metric.compute()
@@ -308,12 +308,12 @@ class Evaluation(LightningModule):
         self.summary = f"{self.record.summary()}; record: {self.claim.path / 'record.json'}"
 
     def teardown(self, stage: str) -> None:
-        """Says in one line what was found and where it is."""
+        """Prints the figures and the record's path in one line."""
         if self.trainer.is_global_zero and self.summary:
             print(self.summary)
 
 
 def _described(part: Task | Method | ImageMetric) -> dict[str, Any]:
-    """Class path and arguments, as YAML names them."""
+    """Class path and arguments, as in YAML."""
     kind = type(part)
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": part.config}

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: held by one run from before it computes until it is filled."""
+"""The output folder of an evaluation, which one run holds from its start until the folder is filled."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,7 +8,7 @@ from lcg_lightning.files import atomic_folder, ensure_creatable, held, refuse_oc
 
 
 class Claim:
-    """A folder that is to be made. An empty one is left where a run is cut off, and may be claimed again."""
+    """A claimed output folder. A run that is cut off leaves it empty, and it can be claimed again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -18,16 +18,16 @@ class Claim:
         """Makes the folder, and holds it until :meth:`release` or the end of the process.
 
         Raises:
-            UserError: it is there and not empty, cannot be written, or another run holds it.
+            UserError: the folder exists and is not empty, cannot be written, or is held by another run.
         """
         ensure_creatable(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(held(self.path))
-        refuse_occupied(self.path)  # by a run that ended since
+        refuse_occupied(self.path)  # another run may have filled it in the meantime
 
     @contextmanager
     def fill(self) -> Iterator[Path]:
-        """A temporary folder that takes the claimed folder's place at the end, all at once, or not at all."""
+        """Yields a temporary folder that atomically replaces the claimed folder at the end."""
         with atomic_folder(self.path) as folder:
             yield folder
         self.release()

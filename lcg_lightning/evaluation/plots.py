@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from lcg_lightning.files import atomic
 
-if TYPE_CHECKING:  # imported where something is drawn: a leaderboard without edits needs no Matplotlib
+if TYPE_CHECKING:  # imported only when drawing: a leaderboard without edits needs no Matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers too
+# Okabe and Ito's colors, which color-blind readers can distinguish
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _INK, _FAINT = "#222222", "#E4E4E4"
@@ -38,12 +38,11 @@ _TOLD_APART = {
 def accuracy_identity(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> bool:
     """Draws joint accuracy against identity over guidance scales: one line per method.
 
-    Up and right is better. Points are labelled with their scale and carry the 95 % intervals of both figures.
-    Runs of one method that differ in evaluations, seed or number of samples, or in who judges them, are lines of
-    their own.
+    Up and right is better. Points are labelled with their scale and show the 95 % intervals of both figures. Runs of
+    one method that differ in function evaluations, seed, number of samples or judges are separate lines.
 
     Args:
-        rows: Leaderboard rows; those without ``acc_joint`` or ``id`` do not appear.
+        rows: Leaderboard rows; those without ``acc_joint`` or ``id`` are left out.
         path: PNG, PDF or SVG file to write.
         title: Text above the figure.
 
@@ -78,7 +77,7 @@ def accuracy_identity(rows: Sequence[Mapping[str, Any]], path: Path, title: str 
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Rows by line label, each line by rising scale; labels say only what tells a method's lines apart."""
+    """Rows by line label, each line by rising scale; labels give only what distinguishes a method's lines."""
     runs: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         told = (f"{name} {row[key]}" for name, key in _TOLD_APART.items())
@@ -92,7 +91,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
 
 
 def _draw_line(axes: "Axes", points: Sequence[Mapping[str, Any]], label: str, colour: str, marker: str) -> None:
-    """One method's points, joined in the order given."""
+    """Draws one method's points, joined in the given order."""
     x, y = [row["id"] for row in points], [row["acc_joint"] for row in points]
     axes.errorbar(
         x,
@@ -116,7 +115,7 @@ def _draw_line(axes: "Axes", points: Sequence[Mapping[str, Any]], label: str, co
 
 
 def _errors(points: Sequence[Mapping[str, Any]], metric: str) -> list[list[float]]:
-    """Distances from each value down and up to its interval's bounds; 0 where a bound is unknown."""
+    """Distances from each value to its interval's lower and upper bounds; 0 where a bound is unknown."""
     down, up = [], []
     for row in points:
         low, high = row["intervals"][metric]
@@ -126,6 +125,6 @@ def _errors(points: Sequence[Mapping[str, Any]], metric: str) -> list[list[float
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Writes a figure whole or not at all, in the format that its suffix names."""
+    """Writes a figure atomically, in the format given by the suffix."""
     with atomic(Path(path)) as temporary:
         figure.savefig(temporary)

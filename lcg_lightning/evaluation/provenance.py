@@ -1,4 +1,4 @@
-"""Where figures come from: versions of what they depend on, and the commit of the code."""
+"""Provenance of figures: package versions and the commit of the code."""
 
 import platform
 import subprocess
@@ -11,7 +11,7 @@ _PACKAGES = ("lcg-lightning", "torch", "lightning", "torchmetrics", "numpy", "sc
 
 
 def collect_versions() -> dict[str, str]:
-    """Versions of Python and the numerical packages, and the name of the device."""
+    """Versions of Python and the numerical packages, and the device's name."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {
         "python": platform.python_version(),
@@ -21,7 +21,7 @@ def collect_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this package runs from, ``-dirty`` if changed; None outside a checkout."""
+    """Commit of the checkout that this package runs from, with ``-dirty`` if changed; None outside a checkout."""
     file = Path(__file__)
     git = ["git", "-C", str(file.parent)]
     try:

@@ -1,4 +1,4 @@
-"""A record: what one evaluation run was and what it measured, as one JSON file."""
+"""Records: the configuration and the results of one evaluation run, as a JSON file."""
 
 import json
 import math
@@ -24,8 +24,8 @@ class Record:
     config: Mapping[str, Any]
     """Every argument of the evaluation, with those of its task, method and metrics."""
     fingerprints: Mapping[str, str]
-    """Of ``store`` (its content), ``generator``, the judging networks that were used, the networks that the method
-    loaded, and ``asked``: the targets of all test rows."""
+    """Fingerprints of ``store`` (its content), ``generator``, the judging networks that were used, the networks that
+    the method loaded, and ``asked``: the targets of all test rows."""
     reference: str | None
     """The pictures that FID compares with, in words; None if nothing was compared."""
     n: int
@@ -60,10 +60,10 @@ class Record:
 
 
 def write(record: Record, path: Path) -> None:
-    """Writes a record whole or not at all; bounds and intervals that are not finite become null.
+    """Writes a record atomically; bounds and intervals that are not finite become null.
 
     Raises:
-        UserError: the configuration holds something that JSON cannot, or a figure is not what its column allows.
+        UserError: the configuration cannot be represented in JSON, or a figure is out of its column's range.
     """
     data: dict[str, Any] = {"format": FORMAT, "version": VERSION, **identity(record)}
     data["columns"] = columns_json(record)
@@ -78,12 +78,12 @@ def write(record: Record, path: Path) -> None:
 
 
 def identity(record: Record) -> dict[str, Any]:
-    """What the run was, without what it measured, in JSON values."""
+    """The run's configuration and provenance without its results, as JSON values."""
     return {f.name: getattr(record, f.name) for f in fields(record) if f.name not in ("columns", "metrics")}
 
 
 def columns_json(record: Record) -> list[dict[str, Any]]:
-    """The columns of a record in JSON values."""
+    """The columns of a record as JSON values."""
     return [_nulls(asdict(column)) for column in record.columns]
 
 
@@ -97,8 +97,8 @@ def read(path: Path) -> Record:
     """Reads a record.
 
     Raises:
-        UserError: the file cannot be read, is no record, is of another version, lacks or adds fields, or holds a
-            value that is not possible.
+        UserError: the file cannot be read, is not a record, has another version, has missing or unknown fields, or
+            holds an impossible value.
     """
     data = load_json(path)
     if not is_record(data):
@@ -107,7 +107,7 @@ def read(path: Path) -> Record:
 
 
 def is_record(data: Any) -> bool:
-    """Whether the content of a JSON file says that it is an evaluation record, of whatever version."""
+    """Whether the content of a JSON file is an evaluation record of any version."""
     return isinstance(data, dict) and data.get("format") == FORMAT and "version" in data
 
 
@@ -155,7 +155,7 @@ def _estimate(name: str, data: Any, bounds: Mapping[str, tuple[float, float]], p
 
 
 def _nulls(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with null for numbers that are not finite."""
+    """The same values, with null for numbers that are not finite."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a store's rows: their image files where these are given, else their decoded latents."""
+"""Pictures of a store's rows: their image files if given, otherwise their decoded latents."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +22,12 @@ def files_of(folder: Path, store: LatentStore, split: str, size: int) -> list[Im
 
     Args:
         folder: folder or LMDB of images.
-        store: whose rows they are.
-        split: of the store.
-        size: which images to take from an LMDB that holds several sizes of each.
+        store: the store with the rows.
+        split: a split of the store.
+        size: size to read from an LMDB that holds several sizes of each image.
 
     Raises:
-        UserError: a row without an image.
+        UserError: a row has no image.
     """
     found = find_images(folder, size)
     ids = store.split(split).ids
@@ -43,15 +43,15 @@ def read_files(files: list[ImageRef], rows: Tensor, size: int, resize: bool) -> 
 
 
 class Reference:
-    """The pictures that a distribution of generated pictures is compared with: one split of a store.
+    """The pictures that the generated distribution is compared with: one split of a store.
 
     Args:
-        store: holds the split.
-        space: of the store's latents, with the generator.
-        split: train or val; the test rows are what methods are asked for, and may answer with.
-        images: folder or LMDB of the image files; without it the rows' latents are decoded.
+        store: the store with the split.
+        space: space of the store's latents, with the generator.
+        split: train or val; not test, because its rows define the targets and a method may return them.
+        images: folder or LMDB of the image files; without it, the rows' latents are decoded.
         resize: scale square image files to the generator's size instead of refusing them.
-        seed: of the noise of decoded images, where the generator takes noise.
+        seed: seed of the noise of decoded images, if the generator takes noise.
 
     Raises:
         UserError: the store has no such split, it is the test split, or a row has no image.
@@ -76,14 +76,14 @@ class Reference:
         if self.files is None:
             kind = "decoded latents"
         else:
-            sizes = combine(*(stamp(file)[0] for file in self.files))  # in bytes: other files have others
+            sizes = combine(*(stamp(file)[0] for file in self.files))  # in bytes; they identify the files
             kind = f"{'resized ' * self.resize}image files @{sizes}"
         return f"{len(self.latents)} {kind} of {self.split} at {self.size} pixels"
 
     def batches(self, size: int, world: int, rank: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
         """One process's share of the rows: images (B, 3, S, S) in [-1, 1] on the device, and the rows (B,).
 
-        Batches are dealt to the processes in turn, so they are the same however many there are.
+        Batches are dealt to the processes in turn, so they do not depend on the number of processes.
         """
         share = UnpaddedSampler(range(len(self.latents)), world, rank, block=size).share
         for start in range(0, len(share), size):

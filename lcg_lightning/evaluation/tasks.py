@@ -1,4 +1,4 @@
-"""What is asked of a method: targets for every sample, drawn from the labels of held-out rows."""
+"""Tasks: targets for every sample, derived from the labels of held-out rows."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,16 +18,16 @@ MOST_SUBSETS = 1_000_000
 
 
 class Task(ABC):
-    """A question put to a method, the same for every method.
+    """The targets of an evaluation, the same for every method.
 
-    Sample i belongs to row i of the store's test split; its targets depend on nothing but i and that row.
+    Sample i belongs to row i of the store's test split; its targets depend only on i and that row.
     """
 
     name: str
     edits = False
     """Whether the method edits the row's own latent, or generates from noise."""
     matches_data = False
-    """Whether a perfect method's images follow the data, so that a Fréchet distance says something."""
+    """Whether a perfect method's images follow the data, so that a Fréchet distance is meaningful."""
 
     def __init__(self, **config: Any) -> None:
         self.config = config
@@ -42,15 +42,15 @@ class Task(ABC):
             schema: the attributes.
 
         Returns:
-            One (B, A) tensor a step, natural units, NaN = not asked.
+            One (B, A) tensor per step, natural units, NaN = not asked.
         """
 
 
 class Conditional(Task):
-    """Asks each sample for some attributes of its row: targets follow the empirical joint of the labels.
+    """Asks each sample for some of its row's attributes, so targets follow the joint distribution of the labels.
 
     Args:
-        ask: how many attributes at once; sample i asks for the i-th subset of that size, in turn.
+        ask: number of attributes at once; sample i asks for the i-th subset of that size, cyclically.
         attributes: the attributes to choose from; all by default.
     """
 
@@ -62,7 +62,7 @@ class Conditional(Task):
         self.name = f"conditional-{ask}"
 
     def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
-        """One step: the row's labels where they are asked for."""
+        """One step: the row's labels of the chosen attributes."""
         columns = [schema.index(name) for name in self.attributes or schema.names]
         if not 1 <= self.ask <= len(columns):
             raise UserError(f"task {self.name}: it asks for {self.ask} of {len(columns)} attributes")
@@ -84,7 +84,7 @@ def _subsets(columns: tuple[int, ...], size: int) -> Tensor:
 
 
 class ZeroShot(Task):
-    """Asks for combinations that no training row shows; sample i asks for the i-th of them, in turn.
+    """Asks for combinations that no training row has; sample i asks for the i-th of them, cyclically.
 
     Args:
         conditions: conjunctions, such as "Beard & Hat & Smiling".
@@ -99,18 +99,18 @@ class ZeroShot(Task):
         self.conditions = conditions
 
     def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
-        """One step: the combination of the sample's turn."""
+        """One step: the sample's combination."""
         rows = torch.cat([targets(parse(text, schema), schema, 1) for text in self.conditions])
         return [rows[index.cpu() % len(rows)].to(labels)]
 
 
 class Editing(Task):
-    """Edits each held-out row, one attribute after another, to the opposite of what its label says.
+    """Edits each held-out row, one attribute after another, to the opposite of its label.
 
     A binary attribute is flipped. A continuous one is mirrored about the middle of its range.
 
     Args:
-        attributes: binary or continuous ones, in the order of the edits.
+        attributes: binary or continuous attributes, in the order of the edits.
     """
 
     name = "editing"
@@ -123,7 +123,7 @@ class Editing(Task):
         self.attributes = attributes
 
     def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
-        """One step an attribute."""
+        """One step per attribute."""
         out = []
         for name in self.attributes:
             attribute, column = schema[name], schema.index(name)

@@ -1,4 +1,4 @@
-"""Do the generated images have the attributes that were asked for?"""
+"""Accuracy of the requested attributes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,21 +14,22 @@ from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 
 def attribute_scores(predicted: Tensor, targets: Tensor, schema: AttributeSchema) -> Tensor:
-    """How well each sample meets each attribute asked of it, and all of them at once.
+    """Score of each sample for each requested attribute, and for all of them jointly.
 
-    A binary or categorical attribute scores 1 if equal, else 0; a continuous one 1 - |error| as a share of
-    its range, at least 0. A sample meets all jointly if it meets each by :meth:`AttributeSchema.met`.
+    A binary or categorical attribute scores 1 if equal, else 0. A continuous one scores 1 - |error|, with the error as
+    a share of its range, but at least 0. A sample meets its targets jointly if it meets each of them by
+    :meth:`AttributeSchema.met`.
 
     Args:
         predicted: Labels (B, A) in natural units.
         targets: Labels (B, A) in natural units; NaN = not asked.
-        schema: What the columns are.
+        schema: Attributes of the columns.
 
     Returns:
         Scores (B, A + 2) float64 in [0, 1]: each attribute, the mean of those asked, joint; NaN = not asked.
 
     Raises:
-        UserError: a prediction that was asked for is NaN.
+        UserError: the prediction of a requested attribute is NaN.
 
     >>> from lcg_lightning.attributes import Attribute
     >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("yaw", "continuous", low=-45, high=45)))
@@ -48,11 +49,11 @@ def attribute_scores(predicted: Tensor, targets: Tensor, schema: AttributeSchema
 
 
 class AttributeAccuracy(PerSampleMetric):
-    """Accuracy of the attributes asked for, read by the judge, over all samples.
+    """Accuracy of the requested attributes over all samples, as predicted by the judge.
 
-    ``acc_joint`` is the share of samples that meet all they were asked, ``acc`` the mean over samples of the mean
-    over their asked attributes, ``acc/<attribute>`` that of one attribute over the samples that were asked for it;
-    the scores are those of :func:`attribute_scores`.
+    ``acc_joint`` is the share of samples that meet all their targets. ``acc`` is the mean over samples of the mean
+    score of their requested attributes. ``acc/<attribute>`` is the mean score of one attribute over the samples that
+    were asked for it. The scores are those of :func:`attribute_scores`.
 
     >>> from types import SimpleNamespace
     >>> from lcg_lightning.attributes import Attribute
@@ -72,17 +73,17 @@ class AttributeAccuracy(PerSampleMetric):
     )
 
     def applies(self, setting: Setting) -> bool:
-        """Where there is a judge."""
+        """If there is a judge."""
         return "judge" in setting.networks
 
     def prepare(self, setting: Setting) -> None:
-        """Notes the attributes, and who judges them."""
+        """Records the attributes and the judge."""
         self.schema = setting.schema
         self.columns = tuple(replace(column, basis=setting.basis("judge")) for column in self.columns)
 
     @property
     def names(self) -> Sequence[str]:
-        """One an attribute, their mean, and joint accuracy."""
+        """One name per attribute, then their mean, then joint accuracy."""
         return [*(f"acc/{name}" for name in self.schema.names), "acc", "acc_joint"]
 
     def measure(self, samples: Judged) -> Tensor:

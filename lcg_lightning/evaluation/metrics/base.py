@@ -1,4 +1,4 @@
-"""What a metric is: something that sees batches of judged samples and reports estimates."""
+"""The interface of metrics: they take batches of judged samples and report estimates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,70 +21,70 @@ from lcg_lightning.files import plain
 
 @dataclass(frozen=True)
 class Setting:
-    """What a metric may know of an evaluation before it begins."""
+    """What a metric knows about an evaluation before it begins."""
 
     schema: AttributeSchema
     """The attributes of targets (B, A) and of the judge's outputs (B, K)."""
     edits: bool = False
-    """Whether sources are edited, or images generated."""
+    """Whether sources are edited; otherwise images are generated."""
     matches_data: bool = False
     """Whether a perfect method's images follow the data."""
     steps: int = 1
-    """Steps of an edit; 1 for generation."""
+    """Number of steps of an edit; 1 for generation."""
     networks: Mapping[str, str] = field(default_factory=dict)
-    """Name and fingerprint of each network there is: ``judge``, ``identity``, ``features``."""
+    """Name and fingerprint of each network that is given: ``judge``, ``identity``, ``features``."""
     num_features: int = 0
     """Width F of :attr:`Pictures.features`."""
     reference: str = ""
-    """In words, the pictures that :meth:`ImageMetric.update_reference` will see."""
+    """Description of the pictures passed to :meth:`ImageMetric.update_reference`."""
 
     def basis(self, *networks: str) -> dict[str, str]:
-        """The basis of a column whose figure rests on these networks."""
+        """The basis of a column whose figure depends on these networks."""
         return {name: self.networks[name] for name in networks}
 
 
 class ImageMetric(Metric):
     """A metric of generated or edited images, over all samples of all processes.
 
-    Subclasses set ``columns`` and write ``update`` and ``compute``; states are added with ``add_state``. Constructor
-    arguments, which YAML may give, go into ``config`` and from there into the record. For the mean of a number that
-    each sample has, :class:`PerSampleMetric` is shorter.
+    Subclasses set ``columns`` and implement ``update`` and ``compute``; states are added with ``add_state``.
+    Constructor arguments, which YAML may give, go into ``config`` and from there into the record. For the mean of a
+    per-sample number, :class:`PerSampleMetric` is shorter.
     """
 
     full_state_update = False
     columns: Sequence[Column] = ()
     """The figures that a leaderboard shows."""
     uses_reference = False
-    """Whether :meth:`update_reference` is to be called."""
+    """Whether :meth:`update_reference` must be called."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
         self.config = plain(config)
 
     def applies(self, setting: Setting) -> bool:
-        """Whether there is anything to measure; a metric that does not apply is left out of the record."""
+        """Whether the metric applies; otherwise it is left out of the record."""
         return True
 
     def prepare(self, setting: Setting) -> None:
-        """Learns what it must know, such as the width of its states; called once, before anything else."""
+        """Sets up the metric, such as the width of its states; called once, before any other method."""
 
     def update(self, samples: Judged) -> None:
-        """Adds a batch of samples. Over all processes, each index comes once."""
+        """Adds a batch of samples. Over all processes, each index occurs once."""
         raise NotImplementedError
 
     def update_reference(self, pictures: Pictures, index: Tensor) -> None:
         """Adds a batch of reference pictures, rows ``index`` (B,) of the reference split."""
 
     def compute(self) -> dict[str, Estimate]:
-        """Estimates by name: those of the columns, and details such as ``acc/Smiling`` of a column ``acc``."""
+        """Estimates by name: one per column, and details such as ``acc/Smiling`` of a column ``acc``."""
         raise NotImplementedError
 
 
 class PerSampleMetric(ImageMetric):
-    """Means over samples of numbers that each sample has, with 95 % bootstrap intervals.
+    """Means of per-sample numbers, with 95 % bootstrap intervals.
 
-    Subclasses write :meth:`measure`. Rows lie flat in a one-dimensional float64 state: the only shape that
-    torchmetrics can gather from a process that saw no sample.
+    Subclasses implement :meth:`measure`. Rows are stored in a one-dimensional float64 state, the only shape that
+    torchmetrics can gather from a process without samples.
 
     >>> from types import SimpleNamespace
     >>> class Brightness(PerSampleMetric):
@@ -107,11 +107,11 @@ class PerSampleMetric(ImageMetric):
 
     @property
     def names(self) -> Sequence[str]:
-        """Name of each number that a sample has; by default those of the columns."""
+        """Name of each per-sample number; by default those of the columns."""
         return [column.name for column in self.columns]
 
     def measure(self, samples: Judged) -> Tensor:
-        """Numbers (B, len(names)) of the samples, any float dtype; NaN does not count."""
+        """Numbers (B, len(names)) of the samples, any float dtype; NaN is ignored."""
         raise NotImplementedError
 
     def update(self, samples: Judged) -> None:
@@ -126,10 +126,10 @@ class PerSampleMetric(ImageMetric):
         self.rows.append(torch.cat(columns, 1).flatten())
 
     def compute(self) -> dict[str, Estimate]:
-        """The mean of each number that counts for any sample.
+        """The mean of each number that is not NaN for every sample.
 
         Raises:
-            UserError: there is no sample, one was counted twice, or a number is infinite.
+            UserError: there is no sample, a sample was counted twice, or a number is infinite.
         """
         values = self.gathered()
         if np.isinf(values).any():
@@ -139,10 +139,10 @@ class PerSampleMetric(ImageMetric):
         return dict(zip(names, bootstrap_mean(values[:, keep]), strict=True)) if names else {}
 
     def gathered(self) -> NDArray[np.float64]:
-        """All rows (N, len(names)), by rising sample index.
+        """All rows (N, len(names)), sorted by sample index.
 
         Raises:
-            UserError: there is no sample, or one was counted twice.
+            UserError: there is no sample, or a sample was counted twice.
         """
         name = type(self).__name__
         flat = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.empty(0)

@@ -1,4 +1,4 @@
-"""How far does an edit move what it was not asked to move?"""
+"""Drift of the attributes that an edit should not change."""
 
 from dataclasses import replace
 
@@ -12,20 +12,20 @@ from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 
 def untouched_drift(before: Tensor, after: Tensor, targets: Tensor, schema: AttributeSchema) -> Tensor:
-    """Mean movement of the attributes not asked for, by an attribute classifier's outputs.
+    """Mean change of the attributes that were not asked for, measured on an attribute classifier's outputs.
 
-    The movement of a binary attribute is the change of its probability, of a categorical one the total
-    variation distance between its class probabilities, of a continuous one the change of its predicted mean
-    as a share of the range. Probabilities, not decisions, so that a drift below the threshold counts too.
+    The change of a binary attribute is that of its probability; of a categorical one, the total variation distance
+    between its class probabilities; of a continuous one, that of its predicted mean as a share of the range. It uses
+    probabilities instead of decisions, so that drift below the threshold counts too.
 
     Args:
         before: Classifier outputs (B, K) for the sources.
         after: Classifier outputs (B, K) for the edits.
         targets: Labels (B, A); NaN = not asked, so untouched.
-        schema: How outputs and labels are laid out.
+        schema: Layout of outputs and labels.
 
     Returns:
-        Drift (B,) float64, 0 = nothing moved; NaN where every attribute was asked.
+        Drift (B,) float64, 0 = no change; NaN where every attribute was asked.
 
     >>> from lcg_lightning.attributes import Attribute
     >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("Hat")))
@@ -38,7 +38,7 @@ def untouched_drift(before: Tensor, after: Tensor, targets: Tensor, schema: Attr
 
 
 def _movement(before: Tensor, after: Tensor, schema: AttributeSchema, name: str) -> Tensor:
-    """How far one attribute moved: (B,) float64, of outputs (B, K)."""
+    """Change (B,) float64 of one attribute, from outputs (B, K)."""
     x, y = (outputs[:, schema.head(name)].double() for outputs in (before, after))
     kind = schema[name].kind
     if kind == "binary":
@@ -51,7 +51,7 @@ def _movement(before: Tensor, after: Tensor, schema: AttributeSchema, name: str)
 class UntouchedDrift(PerSampleMetric):
     """Mean of :func:`untouched_drift` over all samples, from the source to the last step of its edit.
 
-    Samples that were asked for every attribute have nothing untouched and do not count.
+    Samples that were asked for every attribute have no untouched attribute and do not count.
 
     >>> from types import SimpleNamespace
     >>> from lcg_lightning.attributes import Attribute
@@ -68,11 +68,11 @@ class UntouchedDrift(PerSampleMetric):
     columns = (Column("drift", "Drift", higher_is_better=False, low=0.0),)
 
     def applies(self, setting: Setting) -> bool:
-        """For edits, where there is a judge."""
+        """For edits, if there is a judge."""
         return setting.edits and "judge" in setting.networks
 
     def prepare(self, setting: Setting) -> None:
-        """Notes the attributes, and whose outputs they are read from."""
+        """Records the attributes and the judge."""
         self.schema = setting.schema
         self.columns = (replace(self.columns[0], basis=setting.basis("judge")),)
 

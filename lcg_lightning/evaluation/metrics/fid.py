@@ -19,8 +19,8 @@ def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> fl
     """|mu1 - mu2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), in float64 and squared feature units.
 
     With C1 = L L^T and C2 = M M^T from their eigenvectors, the trace of the root is the sum of the singular
-    values of L^T M. That never squares them, so it is exact to rounding for covariances of any rank, such as
-    those of fewer samples than dimensions.
+    values of L^T M. This never squares them, so it is exact to rounding for covariances of any rank, including
+    those from fewer samples than dimensions.
 
     Args:
         mu1: Mean (d,).
@@ -39,7 +39,7 @@ def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> fl
 
 
 def _root(cov: Tensor) -> Tensor:
-    """R (d, rank) with R R^T = cov (d, d), leaving out eigenvalues that rounding alone may make of a zero."""
+    """R (d, rank) with R R^T = cov (d, d), without eigenvalues that may be zero up to rounding."""
     values, vectors = torch.linalg.eigh(cov)
     keep = values > len(values) * torch.finfo(values.dtype).eps * values.abs().max()
     root: Tensor = vectors[:, keep] * values[keep].sqrt()
@@ -47,13 +47,12 @@ def _root(cov: Tensor) -> Tensor:
 
 
 class FrechetDistance(ImageMetric):
-    """Fréchet distance between features of generated and of reference pictures, with a 95 % interval.
+    """Fréchet distance between the features of generated and reference pictures, with a 95 % interval.
 
-    Keeps float64 counts, sums and outer products of ten groups (by index modulo 10), never the features: the
-    distance is exact, and its interval is the delete-one-group jackknife, in which a group of generated samples
-    leaves together with the group of reference rows of the same number. The interval shows sampling noise only;
-    the distance's own upward bias at finite sample size stays in the value, so compare equal sample sizes.
-    The state takes 160 d^2 bytes, 0.7 GB at d = 2048.
+    The state holds float64 counts, sums and outer products of ten groups (by index modulo 10), not the features. The
+    distance is exact. Its interval is the delete-one-group jackknife, which leaves out a group of generated samples
+    together with the reference group of the same number. The interval shows only sampling noise. The distance is biased
+    upward at finite sample size, so compare only equal sample sizes. The state takes 160 d^2 bytes, 0.7 GB at d = 2048.
 
     >>> from types import SimpleNamespace
     >>> from lcg_lightning.attributes import AttributeSchema
@@ -77,11 +76,11 @@ class FrechetDistance(ImageMetric):
         self.dist_sync_fn = _all_reduce
 
     def applies(self, setting: Setting) -> bool:
-        """Where a perfect method's images follow the data, and there are features to compare."""
+        """If a perfect method's images follow the data, and there are features to compare."""
         return setting.matches_data and "features" in setting.networks
 
     def prepare(self, setting: Setting) -> None:
-        """Makes room for the features, and names them."""
+        """Allocates the state and records the features' name."""
         basis = setting.basis("features") | {"reference": setting.reference}
         name = setting.networks["features"].split(" @")[0]
         self.columns = (replace(self.columns[0], heading=f"FID ({name})", basis=basis),)
@@ -108,10 +107,10 @@ class FrechetDistance(ImageMetric):
             self.outer[side, group] += rows.T @ rows
 
     def compute(self) -> dict[str, Estimate]:
-        """The distance; its bounds are NaN where leaving out a group leaves fewer than two samples.
+        """The distance; its bounds are NaN if leaving out a group leaves fewer than two samples.
 
         Raises:
-            UserError: fewer than two samples on either side, or features that are not finite.
+            UserError: either side has fewer than two samples, or a feature is not finite.
         """
         states = tuple(state.cpu() for state in (self.count, self.total, self.outer))
         sums = tuple(state.sum(1) for state in states)
@@ -132,7 +131,7 @@ class FrechetDistance(ImageMetric):
 
 
 def _distance(count: Tensor, total: Tensor, outer: Tensor) -> float:
-    """Distance from the two sides' counts (2,), sums (2, d) and outer products (2, d, d)."""
+    """Distance computed from counts (2,), sums (2, d) and outer products (2, d, d) of the two sides."""
     mean = total / count[:, None]
     scatter = outer - count[:, None, None] * mean[:, :, None] * mean[:, None, :]
     cov = scatter / (count - 1)[:, None, None]
@@ -140,7 +139,7 @@ def _distance(count: Tensor, total: Tensor, outer: Tensor) -> float:
 
 
 def _all_reduce(state: Tensor, group: dist.ProcessGroup | None = None) -> list[Tensor]:
-    """Sum over processes, as a list of one: torchmetrics would gather every process's copy first."""
+    """Sum over processes, as a list with one item; torchmetrics would gather every process's copy first."""
     state = state.clone()
     dist.all_reduce(state, group=group)
     return [state]

@@ -1,4 +1,4 @@
-"""Is it still the same person?"""
+"""Preservation of identity in edits."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +13,9 @@ from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 
 class IdentityCosine(PerSampleMetric):
-    """Mean cosine between identity embeddings of a source and of its edit, in [-1, 1].
+    """Mean cosine between the identity embeddings of a source and its edit, in [-1, 1].
 
-    ``id`` judges the last step of an edit, ``id/step<k>`` each of them. An embedding of length zero has cosine 0
-    with any other.
+    ``id`` is for the last step of an edit, ``id/step<k>`` for step k. A zero embedding has cosine 0 with any other.
 
     >>> from types import SimpleNamespace
     >>> source, edited = (SimpleNamespace(embeddings=torch.tensor([[x, 0.0]])) for x in (2.0, 3.0))
@@ -30,17 +29,17 @@ class IdentityCosine(PerSampleMetric):
     steps = 1
 
     def applies(self, setting: Setting) -> bool:
-        """For edits, where there is an identity network."""
+        """For edits, if there is an identity network."""
         return setting.edits and "identity" in setting.networks
 
     def prepare(self, setting: Setting) -> None:
-        """Notes the number of steps, and whose embeddings they are."""
+        """Records the number of steps and the identity network."""
         self.steps = setting.steps
         self.columns = (replace(self.columns[0], basis=setting.basis("identity")),)
 
     @property
     def names(self) -> Sequence[str]:
-        """One a step, then the last step's once more."""
+        """One name per step, then the column's name for the last step."""
         return [*(f"id/step{k + 1}" for k in range(self.steps)), "id"]
 
     def measure(self, samples: Judged) -> Tensor:
@@ -48,4 +47,4 @@ class IdentityCosine(PerSampleMetric):
         assert samples.source is not None
         before = samples.source.embeddings.double()
         cosines = [F.cosine_similarity(before, step.embeddings.double()) for step in samples.steps]
-        return torch.stack([*cosines, cosines[-1]], 1).clamp(-1, 1)  # rounding may step beyond
+        return torch.stack([*cosines, cosines[-1]], 1).clamp(-1, 1)  # rounding may exceed the range

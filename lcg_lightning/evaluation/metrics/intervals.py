@@ -10,12 +10,12 @@ _BLOCK = 2**22  # resampled entries held at once
 
 
 def bootstrap_mean(values: NDArray[np.float64], resamples: int = 1000, seed: int = 0) -> list[Estimate]:
-    """Mean over samples of each column, with the percentile bootstrap's interval (Efron, 1979).
+    """Mean over samples of each column, with percentile bootstrap intervals (Efron, 1979).
 
-    All columns are resampled together, by a generator of its own, so the same rows give the same bounds.
+    All columns are resampled together by a separately seeded generator, so the same rows give the same bounds.
 
     Args:
-        values: (N, C) float64, N >= 1; NaN entries do not count, and every column has one that does.
+        values: (N, C) float64, N >= 1; NaN entries are ignored, and every column needs one other entry.
         resamples: Number of bootstrap resamples.
         seed: Seed of the resampling.
 
@@ -35,7 +35,7 @@ def bootstrap_mean(values: NDArray[np.float64], resamples: int = 1000, seed: int
         b = min(block, resamples - start)
         draws = rng.integers(n, size=(b, n)) + n * np.arange(b)[:, None]
         times = np.bincount(draws.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
-        with np.errstate(invalid="ignore"):  # a resample may miss every row that counts
+        with np.errstate(invalid="ignore"):  # a resample may contain only NaN
             means.append((times @ filled) / (times @ counted))  # (b, C)
     low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5], axis=0)
     value = filled.sum(0) / counted.sum(0)
@@ -43,10 +43,10 @@ def bootstrap_mean(values: NDArray[np.float64], resamples: int = 1000, seed: int
 
 
 def jackknife(value: float, left_out: list[float]) -> Estimate:
-    """Interval of a statistic from its values with one of G equal groups of samples left out (Tukey, 1958).
+    """Delete-one-group jackknife interval of a statistic, from its values without each of G equal groups (Tukey, 1958).
 
-    The variance is (G - 1) / G times the summed squares around the left-out values' mean, and the bounds are
-    Student's with G - 1 degrees of freedom. A bias that the statistic has at this sample size stays in it.
+    The variance is (G - 1) / G times the sum of squares of these values around their mean. The bounds use Student's t
+    with G - 1 degrees of freedom. The statistic's bias at this sample size is not corrected.
 
     >>> jackknife(2.0, [2.0, 2.0, 2.0])
     Estimate(value=2.0, low=2.0, high=2.0)
