@@ -1,10 +1,12 @@
 """``lcg edit``: edits images or stored latents by a sequence of conditions."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from rich.progress import track
+from torch import Tensor
 
 from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.commands.output import check, write_images, write_latents
@@ -14,10 +16,13 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.files import atomic_folder
+from lcg_lightning.generators.base import Generator
 from lcg_lightning.generators.load import load_generator
-from lcg_lightning.methods.base import Edit, Method
+from lcg_lightning.methods.base import Edit, Method, refuse_broken
 
 SHOWN = 12
+Sources = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+"""Numbers (B,) of sources -> their latents (B, *shape) and the image noise that belongs to them."""
 
 
 def edit(
@@ -64,29 +69,23 @@ def edit(
     trees = [parse(text, latents_store.schema) for text in conditions]
     edits = [Edit(tree, merge(trees[: k + 1])) for k, tree in enumerate(trees)]
     method.prepare(latents_store, space)
-    method.to(device)
+    method.to(device).eval()
     with atomic_folder(out) as part, torch.inference_mode():
-        files = None
-        if images is not None:
+        if images is None:
+            rows = latents_store.split(split).latents[: n or 16]
+            count, read = len(rows), _stored(decoder, rows, device)
+        else:
             found = sorted(find_images(images, decoder.image_size).items())
             files = ImageFiles([image for _, image in found[:n]], decoder.image_size, resize=resize)
-        rows = latents_store.split(split).latents[: n or 16] if files is None else None
-        count = len(files if files is not None else rows)  # type: ignore[arg-type]
-        if not count:
-            raise UserError(f"{store}: nothing to edit there")
-        results: list[torch.Tensor] = []
-        pictures: list[list[torch.Tensor]] = [[] for _ in range(len(trees) + 1)]
+            count, read = len(files), _encoded(decoder, files, device)
+        results: list[Tensor] = []
+        pictures: list[list[Tensor]] = [[] for _ in range(len(trees) + 1)]
         for i in track(range(0, count, batch_size), description="Editing"):
             index = torch.arange(i, min(i + batch_size, count))
-            if files is None:
-                assert rows is not None
-                w = rows[index].to(device)
-                noise = decoder.noise_of(0, index, w)
-            else:
-                batch = torch.stack([files[k] for k in index.tolist()]).to(device)
-                w = decoder.encode(batch)
-                noise = decoder.invert(batch, w) if decoder.can("invert") else decoder.noise_of(0, index, w)
-            states = [w, *map(space.unstandardize, method.edit(space.standardize(w), edits))]
+            w, noise = read(index)
+            edited = method.edit(space.standardize(w), edits)
+            refuse_broken(edited, index, method.name)
+            states = [w, *map(space.unstandardize, edited)]
             results.append(torch.stack([s.cpu() for s in states], 1))
             for k, state in enumerate(states):
                 drawn = decoder.decode(state, noise).cpu()
@@ -97,3 +96,24 @@ def edit(
         strips = torch.stack([torch.cat(column) for column in pictures], 1)
         figures.strips([(strip, ["source", *texts]) for strip in strips], part / "strips.png")
     return out
+
+
+def _stored(generator: Generator, rows: Tensor, device: str) -> Sources:
+    """Rows (N, *shape) of a store."""
+
+    def read(index: Tensor) -> tuple[Tensor, Tensor | None]:
+        w = rows[index].to(device)
+        return w, generator.noise_of(0, index, w)
+
+    return read
+
+
+def _encoded(generator: Generator, files: ImageFiles, device: str) -> Sources:
+    """Images; where the generator can invert, with the noise that decodes to them."""
+
+    def read(index: Tensor) -> tuple[Tensor, Tensor | None]:
+        images = torch.stack([files[k] for k in index.tolist()]).to(device)
+        w = generator.encode(images)
+        return w, generator.invert(images, w) if generator.can("invert") else generator.noise_of(0, index, w)
+
+    return read

@@ -15,7 +15,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.files import atomic_folder
 from lcg_lightning.generators.load import load_generator
-from lcg_lightning.methods.base import Method
+from lcg_lightning.methods.base import Method, refuse_broken
 
 SHOWN = 32
 
@@ -56,12 +56,13 @@ def sample(
     space = latents_store.space(decoder)
     tree = parse(condition, latents_store.schema)
     method.prepare(latents_store, space)
-    method.to(device)
+    method.to(device).eval()
     latents, images = [], []
     with atomic_folder(out) as part:
         for index in track(torch.split(torch.arange(n), batch_size), description="Sampling"):
             with torch.inference_mode():
                 z = method.generate(tree, SampleNoise(seed, index, space.dim, device))
+                refuse_broken([z], index, method.name)
                 latents.append(space.unstandardize(z).cpu())
                 drawn = space.decode_samples(z, seed, index).cpu()
             write_images(part, drawn, int(index[0]))

@@ -32,11 +32,6 @@ def uniform_grid(schedule: NoiseSchedule, n: int) -> Grid:
     return Grid(tuple(map(float, t)), (*schedule.alpha_bar[t].tolist(), 1.0))
 
 
-def full_grid(schedule: NoiseSchedule) -> Grid:
-    """Every step of the schedule, then clean."""
-    return uniform_grid(schedule, schedule.num_steps)
-
-
 def logsnr_grid(schedule: NoiseSchedule, n: int) -> Grid:
     """A grid of n levels evenly spaced in log-SNR, from the schedule's noisiest to its cleanest, then clean.
 

@@ -18,10 +18,11 @@ from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.estimates import Estimate
 from lcg_lightning.evaluation.gallery import Gallery, draw
-from lcg_lightning.evaluation.judged import Judged, Judges, Pictures, load_features, load_networks
+from lcg_lightning.evaluation.judged import Judged, Judges, Pictures
 from lcg_lightning.evaluation.logs import log_figures, log_identity
 from lcg_lightning.evaluation.metrics import METRICS
 from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
+from lcg_lightning.evaluation.networks import load_features, load_networks
 from lcg_lightning.evaluation.output import Claim
 from lcg_lightning.evaluation.provenance import collect_versions, git_commit
 from lcg_lightning.evaluation.records import Record, write
@@ -31,7 +32,7 @@ from lcg_lightning.files import plain
 from lcg_lightning.formats.descriptions import plain_spec
 from lcg_lightning.formats.fingerprint import digest
 from lcg_lightning.generators.load import in_zoo, load_generator
-from lcg_lightning.methods.base import Edit, Method
+from lcg_lightning.methods.base import Edit, Method, refuse_broken
 
 
 class Evaluation(LightningModule):
@@ -163,7 +164,7 @@ class Evaluation(LightningModule):
             config=self.arguments,
             fingerprints={
                 **self.method.fingerprints,
-                **{key: mark.split(" @")[1] for key, mark in setting.networks.items()},
+                **{key: mark.rsplit(" @", 1)[1] for key, mark in setting.networks.items()},
                 "asked": digest({f"step {k}": step for k, step in enumerate(asked)}),
                 "generator": self.generator.fingerprint,
                 "store": store.content_hash,
@@ -263,12 +264,7 @@ class Evaluation(LightningModule):
         else:
             noise = SampleNoise(self.seed, index, self.space.dim, rows.device)
             latents = [self.method.generate(edits[0].asked, noise)]
-        for k, z in enumerate(latents):
-            if bad := index[~z.isfinite().all(1)].tolist():
-                raise UserError(
-                    f"method {self.label}: the latent of sample {bad[0]} is not finite after step {k + 1} "
-                    f"({len(bad)} of {len(z)} in a batch); lower the scale, or check prior and classifier"
-                )
+        refuse_broken(latents, index, self.label)
         return latents
 
     def _clock(self) -> float:

@@ -1,5 +1,6 @@
 """Latent arithmetic: z + scale * direction, the closed form of guidance without a prior."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -89,8 +90,7 @@ def shift(z: Tensor, target: Tensor, attribute: Attribute, line: Line, scale: fl
     else:
         wanted = (target - attribute.low) / (attribute.high - attribute.low)
         steps = (wanted - z @ line.weight - line.bias) / (line.weight @ line.step)
-    moved: Tensor = z + steps.nan_to_num(nan=0.0)[:, None] * line.step
-    return moved
+    return z + torch.where(target.isnan(), 0.0, steps)[:, None] * line.step
 
 
 class LatentArithmetic(Method):
@@ -121,6 +121,8 @@ class LatentArithmetic(Method):
         sampler: SamplerName | Sampler = "dpmpp_2m",
         steps: int = 20,
     ) -> None:
+        if not math.isfinite(scale):
+            raise UserError(f"method arithmetic: scale is {scale}; give a finite number")
         super().__init__(prior=prior, scale=scale, directions=directions, sampler=sampler_text(sampler), steps=steps)
         self.scale, self.directions = scale, directions
         self.start = Unguided(prior, sampler, steps) if prior else None

@@ -67,3 +67,13 @@ class Method(nn.Module):
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
         """Edits source latents (B, D) step by step; returns the latents (B, D) after each step."""
         raise UserError(f"method {self.name} cannot edit; use it on a generation task")
+
+
+def refuse_broken(latents: Sequence[Tensor], index: Tensor, name: str) -> None:
+    """Raises a UserError if a method's latents (B, D) of samples ``index`` (B,) are not finite after any step."""
+    for k, z in enumerate(latents):
+        if bad := index[~z.isfinite().all(1).to(index.device)].tolist():
+            raise UserError(
+                f"method {name}: the latent of sample {bad[0]} is not finite after step {k + 1} "
+                f"({len(bad)} of {len(z)} in a batch); lower the scale, or check prior and classifier"
+            )

@@ -9,6 +9,7 @@ from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.cli import COMMANDS, main, run
 from lcg_lightning.data.store import LatentStore, write_store
 from tests.conftest import ROOT
+from tests.evaluation import small
 
 ELSEWHERE = {"judges", "recipes"}  # test_judges.py and test_recipes.py run them
 CONFIGS = [p for p in sorted(ROOT.glob("configs/**/*.yaml")) if not ELSEWHERE & set(p.parts)]
@@ -116,6 +117,19 @@ def test_editing_starts_from_images_or_rows(world, tmp_path):
     assert main(["edit", edits, str(world.store), str(files), *options, *images]) == 0
     assert (files / "strips.png").exists()
     assert len(list((files / "images").iterdir())) == 6
+
+
+def test_latents_that_are_not_finite_leave_nothing(tmp_path, capsys):
+    store, out = small.write(tmp_path / "store"), tmp_path / "out"
+    constant = ["--method=tests.evaluation.small.Constant", "--method.value=.nan"]
+    assert main(["sample", "Smiling", str(store), str(out), *constant]) == 2
+    assert "the latent of sample 0 is not finite" in capsys.readouterr().err
+    shift = ["--method=LatentArithmetic", "--method.scale=1e39"]  # beyond float32
+    assert main(["edit", '["Smiling"]', str(store), str(out), *shift]) == 2
+    assert "the latent of sample 0 is not finite after step 1" in capsys.readouterr().err
+    assert main(["edit", '["Smiling"]', str(store), str(out), "--method=LatentArithmetic", "--method.scale=.inf"]) == 2
+    assert "scale is inf" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from lcg_lightning.diffusion.grids import Grid, full_grid, logsnr_grid, uniform_grid
+from lcg_lightning.diffusion.grids import Grid, logsnr_grid, uniform_grid
 from lcg_lightning.diffusion.samplers import (
     PredictorCorrector,
     ddim,
@@ -75,7 +75,7 @@ def test_ddpm_is_that_of_diffusers(monkeypatch):
     theirs.betas = 1 - theirs.alphas_cumprod / torch.cat([torch.ones(1), theirs.alphas_cumprod[:-1]])
     theirs.alphas = 1 - theirs.betas
     theirs.one = torch.tensor(1.0, dtype=torch.float64)
-    grid, noise = full_grid(schedule), numbered_noise()
+    grid, noise = uniform_grid(schedule, schedule.num_steps), numbered_noise()
     eps, z = curved_eps(grid), start()
     draws = iter(range(1, 100))
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise(next(draws)))

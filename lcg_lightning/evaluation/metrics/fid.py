@@ -82,7 +82,7 @@ class FrechetDistance(ImageMetric):
     def prepare(self, setting: Setting) -> None:
         """Allocates the state and records the features' name."""
         basis = setting.basis("features") | {"reference": setting.reference}
-        name = setting.networks["features"].split(" @")[0]
+        name = setting.networks["features"].rsplit(" @", 1)[0]
         self.columns = (replace(self.columns[0], heading=f"FID ({name})", basis=basis),)
         d = setting.num_features
         for state, shape in {"count": (), "total": (d,), "outer": (d, d)}.items():

@@ -1,4 +1,4 @@
-"""Feature extractors for the Fréchet distance: their interface, and clean-fid's Inception network.
+"""clean-fid's Inception network, as features for the Fréchet distance.
 
 Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", arXiv 2104.11222.
 """
@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,25 +20,6 @@ from lcg_lightning.errors import UserError
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
 _SIDE = 299
-
-
-class FeatureExtractor(Protocol):
-    """Maps images to the features whose distributions are compared."""
-
-    @property
-    def name(self) -> str:
-        """The features' name in records and tables."""
-
-    @property
-    def num_features(self) -> int:
-        """Width d of a feature row."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the weights."""
-
-    def __call__(self, images: Tensor, /) -> Tensor:
-        """Features (B, d) of images (B, 3, H, W) in [-1, 1]."""
 
 
 class InceptionFeatures(nn.Module):

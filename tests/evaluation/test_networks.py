@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.features import INCEPTION_FILE, clean_resize, load_inception
-from lcg_lightning.evaluation.judged import load_features
+from lcg_lightning.evaluation.inception import INCEPTION_FILE, clean_resize, load_inception
+from lcg_lightning.evaluation.networks import load_features
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # the file is TorchScript
 
