@@ -43,9 +43,7 @@ class Attribute:
         if self.kind not in get_args(Kind):
             raise UserError(f"attribute {self.name}: kind {self.kind!r}; use {', '.join(get_args(Kind))}")
         if twice := _repeated(self.classes):
-            raise UserError(
-                f"attribute {self.name}: class {twice} is named twice; upper and lower case are not told apart"
-            )
+            raise UserError(f"attribute {self.name}: class {twice} is named twice; case is ignored")
         if self.kind == "categorical" and len(self.classes) < 2:
             raise UserError(f"attribute {self.name}: a categorical attribute needs two or more classes")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -70,7 +68,7 @@ class AttributeSchema:
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", tuple(self.attributes))
         if twice := _repeated(self.names):
-            raise UserError(f"attribute {twice} is named twice; upper and lower case are not told apart")
+            raise UserError(f"attribute {twice} is named twice; case is ignored")
 
     def __len__(self) -> int:
         return len(self.attributes)

@@ -40,7 +40,7 @@ def require_file(path: Path, what: str) -> None:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give {what}")
+            raise UserError(f"{path} is {'a folder' if path.is_dir() else 'not a regular file'}; give {what}")
         path.open("rb").close()
     except UserError:
         raise
@@ -85,7 +85,7 @@ def refuse_occupied(path: Path) -> None:
     """Raise a UserError if an output folder already exists and is not empty."""
     with _one_line(path):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} is there and not empty; name another output folder or remove it")
+            raise UserError(f"{path} exists and is not empty; name another output folder or remove it")
 
 
 def ensure_writable(folder: str | Path) -> None:

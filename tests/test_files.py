@@ -132,10 +132,10 @@ def overtaken(out):
 
 
 def test_of_two_folders_at_once_the_first_wins_and_stays_whole(tmp_path):
-    with pytest.raises(UserError, match=r"out is there and not empty[^\n]*$"):
+    with pytest.raises(UserError, match=r"out exists and is not empty[^\n]*$"):
         overtaken(tmp_path / "out")
     assert listing(tmp_path) == {"out": None, "out/early": b"a"}
-    with pytest.raises(UserError, match="is there and not empty"):
+    with pytest.raises(UserError, match="exists and is not empty"):
         refuse_occupied(tmp_path / "out")
 
 
@@ -165,7 +165,7 @@ def test_a_key_given_twice_and_a_pipe_are_refused(tmp_path):
         load_json(tmp_path / "a.json")
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", type(tmp_path)("/dev/zero"), tmp_path):
-        with pytest.raises(UserError, match=r"is (no regular file|a folder)"):
+        with pytest.raises(UserError, match=r"is (not a regular file|a folder)"):
             read_text(path)
 
 

@@ -70,5 +70,7 @@ def encode(
     if isinstance(data, Sampled):
         return encoding.sample_and_label(data.n, data.judge(), network, out, seed=data.seed, source=source, **loop)
     if not isinstance(data, ImageData):
-        raise UserError(f"{type(data).__name__} is no data set; name CelebAHQ, ImageTable, StyleFlow, LACE or Sampled")
+        raise UserError(
+            f"{type(data).__name__} is not a data set; name CelebAHQ, ImageTable, StyleFlow, LACE or Sampled"
+        )
     return encoding.encode(data.read(network.image_size), network, out, source=source, resize=resize, **loop)

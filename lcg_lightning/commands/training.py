@@ -60,7 +60,7 @@ class CLI(LightningCLI):
                 raise UserError(f"trainer.{name} is {value}; it must be at least 1")
         path = config.get("ckpt_path")
         if path is not None and not Path(path).is_file():
-            raise UserError(f"ckpt_path: {path} is no file; give a checkpoint that `lcg fit` wrote")
+            raise UserError(f"ckpt_path: {path} is not a file; give a checkpoint that `lcg fit` wrote")
         keeps = config.trainer.enable_checkpointing is not False and not config.trainer.fast_dev_run
         always = [CheckedCheckpoints(), StopAtNonFinite()]
         self.trainer_defaults["callbacks"] = [*always, *([LastCheckpoint()] if keeps else [])]

@@ -71,7 +71,7 @@ class Shards:
             raise UserError(f"{manifest} is damaged; remove {self.folder} and begin again") from None
         other = [key for key in owner if found.get(key) != owner[key]]
         if other:
-            raise UserError(f"{self.folder} was begun with other {other[0]}; finish that run or remove the folder")
+            raise UserError(f"{self.folder} was started with other {other[0]}; finish that run or remove the folder")
 
     def _published(self) -> bool:
         """Whether an earlier run of the same rows was stopped after it filled ``out``."""

@@ -73,7 +73,7 @@ def write_store(
     shape = splits["train"].latents.shape[1:]
     twice = [i for i, count in Counter(i for split in splits.values() for i in split.ids).items() if count > 1]
     if twice:
-        raise UserError(f"id {twice[0]} stands in the store twice ({len(twice)} such ids); ids must be unique")
+        raise UserError(f"id {twice[0]} occurs in the store twice ({len(twice)} such ids); ids must be unique")
     for name, (latents, labels, ids) in splits.items():
         if latents.shape != (len(ids), *shape):
             raise UserError(f"{name} latents have shape {tuple(latents.shape)}, expected {(len(ids), *shape)}")

@@ -89,7 +89,7 @@ def load_inception(path: Path | None = None, download: bool = False) -> Inceptio
     try:
         return InceptionFeatures(file)
     except (RuntimeError, AttributeError) as error:
-        raise UserError(f"{file} is not clean-fid's Inception network; fetch it anew from {inception_url}") from error
+        raise UserError(f"{file} is not clean-fid's Inception network; fetch it again from {inception_url}") from error
 
 
 def _download(file: Path) -> None:

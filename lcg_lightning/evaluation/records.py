@@ -120,10 +120,10 @@ def _parse(data: dict[str, Any], path: Path) -> Record:
     content = {key: value for key, value in data.items() if key not in ("format", "version")}
     if odd := sorted(_FIELDS.keys() ^ content.keys()):
         kind = "lacks" if odd[0] in _FIELDS else "has the unknown field"
-        raise UserError(f"{path}: the record {kind} {odd[0]!r}; evaluate again to write it anew")
+        raise UserError(f"{path}: the record {kind} {odd[0]!r}; evaluate again to replace it")
     for key, possible in _FIELDS.items():
         if not possible(content[key]):
-            raise UserError(f"{path}: the record's {key} is {_short(content[key])}; evaluate again to write it anew")
+            raise UserError(f"{path}: the record's {key} is {_short(content[key])}; evaluate again to replace it")
     columns = [_column(each, path) for each in content["columns"]]
     if len({column.name for column in columns}) < len(columns):
         raise UserError(f"{path}: two columns have one name; rename the figure of one of the metrics")
@@ -135,13 +135,13 @@ def _parse(data: dict[str, Any], path: Path) -> Record:
 def _column(data: Any, path: Path) -> Column:
     known = _COLUMN_FIELDS
     if not isinstance(data, dict) or data.keys() != known.keys() or not all(known[k](v) for k, v in data.items()):
-        raise UserError(f"{path}: a column is {_short(data)}; evaluate again to write it anew")
+        raise UserError(f"{path}: a column is {_short(data)}; evaluate again to replace it")
     return column_of_json(data)
 
 
 def _estimate(name: str, data: Any, bounds: Mapping[str, tuple[float, float]], path: Path) -> Estimate:
     if not isinstance(data, dict) or data.keys() != {"value", "low", "high"}:
-        raise UserError(f"{path}: metric {name} is not value, low, high; evaluate again to write it anew")
+        raise UserError(f"{path}: metric {name} is not value, low, high; evaluate again to replace it")
     if owner(name) not in bounds:
         raise UserError(f"{path}: metric {name} belongs to no column; declare a column {owner(name)!r}")
     least, most = bounds[owner(name)]
@@ -149,7 +149,7 @@ def _estimate(name: str, data: Any, bounds: Mapping[str, tuple[float, float]], p
     ends = [x for x in (low, high) if x is not None]
     if not all(_number(x) and least <= x <= most for x in (value, *ends)) or sorted(ends) != ends:
         raise UserError(
-            f"{path}: metric {name} is {value!r} [{low!r}, {high!r}], which cannot be; evaluate again to write it anew"
+            f"{path}: metric {name} is {value!r} [{low!r}, {high!r}], which is impossible; evaluate again to replace it"
         )
     return Estimate(*(math.nan if x is None else float(x) for x in (value, low, high)))
 

@@ -14,7 +14,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.formats.fingerprint import combine
 
 _OWN_NOISE = 1 << 62
-"""Added to a row's number to give the sample whose noise it is decoded with: no generated sample has such a number."""
+"""Offset of a row's noise index, so that no generated sample shares the noise."""
 
 
 def files_of(folder: Path, store: LatentStore, split: str, size: int) -> list[ImageRef]:

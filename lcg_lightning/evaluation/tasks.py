@@ -14,7 +14,7 @@ from lcg_lightning.conditions import parse, targets
 from lcg_lightning.errors import UserError
 
 MOST_SUBSETS = 1_000_000
-"""Subsets of attributes that :class:`Conditional` takes in turn; they are kept in memory."""
+"""Largest number of attribute subsets in :class:`Conditional`; they are kept in memory."""
 
 
 class Task(ABC):

@@ -127,7 +127,7 @@ def _read_yaml(path: Path) -> Any:
             if isinstance(event, yaml.AliasEvent):
                 raise UserError(f"{path} repeats a value by an alias (*name); write the value out")
             if depth > _DEEPEST:
-                raise UserError(f"{path} holds more than {_DEEPEST} values in one another; it describes no network")
+                raise UserError(f"{path} is nested more than {_DEEPEST} levels deep; it does not describe a network")
         return yaml.safe_load(text)
     except UserError:
         raise

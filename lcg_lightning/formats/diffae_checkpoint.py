@@ -171,7 +171,7 @@ def _read(path: Path) -> tuple[State, dict[str, Any]]:
         raise UserError(f"{path}: not a checkpoint of DiffAE (no hyper_parameters of its networks)")
     state = checkpoint["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: its state_dict holds something else than tensors; fetch it again")
+        raise UserError(f"{path}: its state_dict holds something other than tensors; fetch it again")
     return state, checkpoint["hyper_parameters"]
 
 

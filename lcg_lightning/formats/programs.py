@@ -72,7 +72,7 @@ class Program(nn.Module):
         if not isinstance(out, Tensor) or not out.is_floating_point() or out.shape[:1] != x.shape[:1]:
             found = f"{tuple(out.shape)} {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
             raise UserError(
-                f"{self.path} gives {found} for {len(x)} inputs; export it to return one float tensor a row"
+                f"{self.path} gives {found} for {len(x)} inputs; export it to return a float tensor, one row per input"
             )
         return out.float()
 
@@ -141,7 +141,9 @@ def load_program(path: Path, shape: tuple[int, ...], trusted: bool = False) -> P
     require_file(path, "a TorchScript, torch.export or ONNX file")
     kind = program_kind(path)
     if kind is None:
-        raise UserError(f"{path} is no whole TorchScript, torch.export (.pt2) or ONNX (.onnx) file; export it again")
+        raise UserError(
+            f"{path} is not a complete TorchScript, torch.export (.pt2) or ONNX (.onnx) file; export it again"
+        )
     try:
         if kind == "onnx":
             return _load_onnx(path, shape, trusted)

@@ -55,7 +55,7 @@ def read_config(path: Path) -> dict[str, Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """An open file and its configuration."""
-    require_file(path, "a file that `lcg generator convert` wrote")
+    require_file(path, "a file written by `lcg generator convert`")
     try:
         with safe_open(path, "pt") as file:
             config = json.loads(file.metadata()["config"])
@@ -64,7 +64,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             yield file, config
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: no networks that `lcg generator convert` wrote ({reason})") from None
+        raise UserError(f"{path}: not a file written by `lcg generator convert` ({reason})") from None
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

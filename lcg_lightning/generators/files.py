@@ -66,7 +66,7 @@ def loader_of(path: Path) -> Callable[..., Generator]:
     if kind == "safetensors":
         config = tensors.read_config(path)
         if config.get("kind") not in ("stylegan2", "diffae"):
-            raise UserError(f"{path}: holds no generator; give one that `lcg generator convert` wrote")
+            raise UserError(f"{path}: holds no generator; give a file written by `lcg generator convert`")
         return stylegan2 if config["kind"] == "stylegan2" else diffae
     loaders: dict[Kind, Callable[..., Generator]]
     loaders = {"StyleGAN2 pickle": stylegan2, "torch checkpoint": diffae, "program": program}
@@ -135,7 +135,7 @@ def program(
     """
     if not latent_shape or min(latent_shape) < 1:
         raise UserError(
-            f"{path}: latent_shape is {list(latent_shape)}; a program does not say it, so give [512] or such"
+            f"{path}: latent_shape is {list(latent_shape)}; a program does not specify it; give, for example, [512]"
         )
     own = None if encoder is None else load_encoder(encoder)
     return ExportedGenerator(load_program(path, (2, *latent_shape), trusted), latent_shape, encoder=own, **options)
@@ -158,5 +158,5 @@ def _read(path: Path, kinds: dict[str, type[nn.Module]]) -> _Read:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: no generator that `lcg generator convert` wrote ({error!r})") from None
+        raise UserError(f"{path}: not a generator file written by `lcg generator convert` ({error!r})") from None
     return _Read(networks, config)

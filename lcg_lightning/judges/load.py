@@ -105,7 +105,7 @@ def refuse_size(network: AttributeJudge | IdentityNetwork, size: int) -> None:
 
 def _zoo(name: str, kind: str) -> tuple[ConvNet, dict[str, Any], int]:
     if isfile(name):
-        raise UserError(f"{name} is no YAML file; give one that names it under path (see configs/judges)")
+        raise UserError(f"{name} is not a YAML file; give one that names it under path (see configs/judges)")
     state, config = read(f"{name}-{kind}")
     network = ConvNet(**config["network"])
     network.load_state_dict(part(state, "network"))

@@ -67,5 +67,5 @@ def _boundary(path: Path) -> Tensor:
     normal = read_array(path).reshape(-1)
     length = float(np.linalg.norm(normal))
     if not 0.99 < length < 1.01:
-        raise UserError(f"{path}: a vector of length {length:.3g}, no unit normal; divide it by its length")
+        raise UserError(f"{path}: a vector of length {length:.3g}, not a unit normal; divide it by its length")
     return torch.from_numpy(normal)

@@ -188,7 +188,7 @@ def test_networks_of_another_schema_or_kind(world, sampling, tmp_path, capsys):
 def test_parsers_mistakes_are_one_line(capsys, tmp_path):
     for arguments, message in {
         ("encode", "--data=Foo", "--out=x"): "Foo",
-        ("encode", "--data=DataSource", f"--out={tmp_path / 'x'}"): "DataSource is no data set",
+        ("encode", "--data=DataSource", f"--out={tmp_path / 'x'}"): "DataSource is not a data set",
         (
             "encode",
             "--data=Sampled",

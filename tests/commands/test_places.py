@@ -41,7 +41,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_loaded(name,
     (tmp_path / "link").symlink_to("gone")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/precious").write_text("mine")
-    for place, reason in (UNWRITABLE | {"full": "is there and not empty"}).items():
+    for place, reason in (UNWRITABLE | {"full": "exists and is not empty"}).items():
         with pytest.raises(UserError, match=rf"{place} [^\n]*{reason}[^\n]*$"):
             COMMANDS[name](tmp_path / place)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "full", "link", "precious"]
@@ -59,7 +59,7 @@ def test_records_are_not_read_where_no_leaderboard_can_be_written(tmp_path, monk
 def test_an_encoding_that_was_stopped_after_its_store_was_in_place_may_go_on(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store/store.json").touch()
-    with pytest.raises(UserError, match="is there and not empty"):
+    with pytest.raises(UserError, match="exists and is not empty"):
         check([f"--out={tmp_path}/store"], "out")
     (tmp_path / "store.partial").mkdir()
     (tmp_path / "store.partial" / PUBLISHED).touch()

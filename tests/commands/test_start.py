@@ -69,7 +69,7 @@ def test_a_taken_folder_is_refused_before_libraries_are_imported(command, tmp_pa
     (tmp_path / "encode.yaml").write_text("out: taken\n")
     (tmp_path / "test.yaml").write_text("model: {class_path: Evaluation, init_args: {out: taken}}\n")
     shown, imported = start(command.format(out="taken").split(), tmp_path, 2)
-    assert shown.strip() == "lcg: error: taken is there and not empty; name another output folder or remove it"
+    assert shown.strip() == "lcg: error: taken exists and is not empty; name another output folder or remove it"
     assert not imported
     assert (tmp_path / "taken/mine").read_text() == "keep"
 

@@ -143,18 +143,18 @@ def test_a_second_run_at_once_is_refused_and_the_first_goes_on(images, tmp_path)
 def test_a_finished_store_is_not_taken_for_one_of_other_labels(images, tmp_path):
     out, partial = tmp_path / "store", tmp_path / "store.partial"
     encode_here(images, out)
-    with pytest.raises(UserError, match="is there and not empty"):
+    with pytest.raises(UserError, match="exists and is not empty"):
         encode_here(images, out)
     partial.mkdir()
     (partial / "precious").write_text("mine")
     for mark in (None, {}, {"run": "", "content": LatentStore.open(out).content_hash}):
         if mark is not None:
             (partial / "published.json").write_text(json.dumps(mark))
-        with pytest.raises(UserError, match="is there and not empty"):
+        with pytest.raises(UserError, match="exists and is not empty"):
             encode_here(images, out)
     shutil.rmtree(out)
     (partial / "published.json").unlink()
-    with pytest.raises(UserError, match=r"store\.partial is there and not empty"):
+    with pytest.raises(UserError, match=r"store\.partial exists and is not empty"):
         encode_here(images, out)
     assert (partial / "precious").read_text() == "mine"
 
@@ -212,7 +212,7 @@ def test_bad_input_is_one_line_and_finished_work_is_kept(images, tmp_path):
             encode_here(images, tmp_path / "size", resize=resize)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").touch()
-    with pytest.raises(UserError, match=r"full is there and not empty[^\n]*$"):
+    with pytest.raises(UserError, match=r"full exists and is not empty[^\n]*$"):
         encode_here(images, tmp_path / "full")
 
 
@@ -275,7 +275,7 @@ def test_drawing_refuses_what_cannot_be(tmp_path):
         draw(tmp_path / "a", FakeGenerator())
     with pytest.raises(RuntimeError, match="broke"):
         draw(tmp_path / "b", Drawer(fail_at=1), batch_size=4, shard_batches=1)
-    with pytest.raises(UserError, match="was begun with other seed"):
+    with pytest.raises(UserError, match="was started with other seed"):
         draw(tmp_path / "b", seed=3)
     zoo = load_attribute_judge()
     with pytest.raises(UserError, match="takes 64x64 images, the generator makes 8x8"):
@@ -301,7 +301,7 @@ def test_a_drawing_goes_on_only_with_the_same_settings(tmp_path):
 
     with pytest.raises(RuntimeError, match="broke"):
         draw(tmp_path / "store", Drawer(fail_at=2), batch_size=15, shard_batches=1)
-    with pytest.raises(UserError, match="begun with other generator settings"):
+    with pytest.raises(UserError, match="started with other generator settings"):
         draw(tmp_path / "store", Set())
     judge = AttributeJudge(Grey(), BRIGHT, "grey", "f" * 16)
     fewer = LatentStore.open(sample_and_label(12, judge, Drawer(), tmp_path / "store", accelerator="cpu"))

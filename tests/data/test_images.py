@@ -208,7 +208,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
         for action in (open_image, stamp):
             with pytest.raises(
                 UserError,
-                match=rf"^{path} (is (no regular file|a folder)|cannot be read \([^\n]*); give an image file$",
+                match=rf"^{path} (is (not a regular file|a folder)|cannot be read \([^\n]*); give an image file$",
             ):
                 action(path)
 

@@ -80,7 +80,7 @@ def broken(**changes):
         (broken(latents=((3, 1, 2), torch.nan)), split(2, 5), "latent of 3 is not finite"),
         (broken(latents=((4, 0, 1), -torch.inf)), split(2, 5), "latent of 4 is not finite"),
         (split(5), split(2, 5, shape=(1, 3)), r"test latents have shape \(2, 1, 3\), expected \(2, 2, 3\)"),
-        (split(5), split(2, 4), "id 4 stands in the store twice"),
+        (split(5), split(2, 4), "id 4 occurs in the store twice"),
         (split(0), split(2, 4), "needs rows in train"),
         (broken(labels=((2, 0), -1.0)), split(2, 5), "Smiling of 2 is -1, not a whole number in"),
         (broken(labels=((2, 1), 1.5)), split(2, 5), "hair of 2 is 1.5, not a whole number in"),
@@ -184,7 +184,7 @@ def test_wrong_generator_missing_split_and_occupied_folder_are_refused(store):
     with pytest.raises(UserError, match=r"has no val split \(it has train, test\)$"):
         LatentStore.open(store).split("val")
     before = {file.name: file.read_bytes() for file in store.iterdir()}
-    with pytest.raises(UserError, match=r"is there and not empty[^\n]*$"):
+    with pytest.raises(UserError, match=r"exists and is not empty[^\n]*$"):
         write_store(store, {"train": split(5)}, SCHEMA, "def", {})
     assert {file.name: file.read_bytes() for file in store.iterdir()} == before
 

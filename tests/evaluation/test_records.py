@@ -66,8 +66,8 @@ def test_what_cannot_be_kept_leaves_the_old_record(tmp_path):
         ({"metrics": {"acc": estimate(None)}}, "metric acc is None "),
         ({"metrics": {"fid": estimate(math.nan)}}, "metric fid is nan "),
         ({"metrics": {"fid": estimate(math.inf)}}, "metric fid is inf "),
-        ({"metrics": {"id": estimate(0.5, 0.9, 0.1)}}, r"metric id is 0.5 \[0.9, 0.1\], which cannot be"),
-        ({"metrics": {"id": estimate(0.5, -7.0)}}, r"\[-7.0, 0.6\], which cannot be"),
+        ({"metrics": {"id": estimate(0.5, 0.9, 0.1)}}, r"metric id is 0.5 \[0.9, 0.1\], which is impossible"),
+        ({"metrics": {"id": estimate(0.5, -7.0)}}, r"\[-7.0, 0.6\], which is impossible"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, change, message):

@@ -88,7 +88,7 @@ def test_a_yaml_file_that_would_hang_or_grow_is_refused(tmp_path):
             read_spec(path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match=r"net\.yaml is no regular file"):
+    with pytest.raises(UserError, match=r"net\.yaml is not a regular file"):
         read_spec(path)
 
 

@@ -1,4 +1,4 @@
-"""Every reader of a file refuses what is no file at once; a pipe would be waited for without end."""
+"""Every reader of a file refuses anything but a regular file at once; reading a pipe could block forever."""
 
 import os
 from functools import partial

@@ -173,7 +173,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
         (lambda c: c["state_dict"].pop("conds_std"), "holds no latent prior"),
         (lambda c: c["state_dict"].update({"ema_model.latent_net.extra": torch.ones(1)}), "has the unknown extra"),
         (lambda c: c["state_dict"].update({"ema_model.latent_net.layers.0.linear_emb.weight": torch.ones(1)}), "known"),
-        (lambda c: c.update(state_dict=[1]), "something else than tensors"),
+        (lambda c: c.update(state_dict=[1]), "something other than tensors"),
     ],
 )
 def test_wrong_latent_prior_is_one_line(tmp_path, change, message):

@@ -180,7 +180,7 @@ def test_what_is_no_generator_is_one_line(tmp_path):
     convert(whole, tmp_path / "network.safetensors")
     data = (tmp_path / "network.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match="no networks that `lcg generator convert` wrote"):
+    with pytest.raises(UserError, match="not a file written by `lcg generator convert`"):
         load_generator(tmp_path / "cut.safetensors")
 
 

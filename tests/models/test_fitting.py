@@ -97,7 +97,7 @@ def test_only_a_whole_file_of_the_same_module_is_resumed(fit, tmp_path, capsys):
         ("prior", "foreign", "holds no module"),
         ("prior", "weights", "holds weights but no"),
         ("prior", "nan", "net.output.bias of its LatentPrior is not finite"),
-        ("prior", "nowhere", "is no file"),
+        ("prior", "nowhere", "is not a file"),
     ]:
         line = refused(capsys, fit(kind, tmp_path / "new", f"--ckpt_path={tmp_path / name}"))
         assert message in line

@@ -187,7 +187,7 @@ def _numbers(data: Any, path: Path, dtype: type[Any] = np.float64) -> NDArray[An
     try:
         return np.asarray(data, dtype=dtype)  # None becomes NaN
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path} holds something else than an array of numbers ({error}); fetch it again") from None
+        raise UserError(f"{path} holds something other than an array of numbers ({error}); fetch it again") from None
 
 
 def _fit(data: Any, latent_shape: tuple[int, ...], path: Path) -> Tensor:

@@ -148,8 +148,8 @@ def pipe(path):
             lambda i: read(i, {n: {"face": {"smile": 1, "Smile": 0}} for n in "abc"}, [SMILE], "t.json"),
             "t.json record a: two columns are named smile and Smile",
         ),
-        (lambda i: ImageTable(i, pipe(i.parent / "t.csv"), [SMILE]).read(), "t.csv is no regular file"),
-        (lambda i: ImageTable(i, pipe(i.parent / "t.json"), [SMILE]).read(), "t.json is no regular file"),
+        (lambda i: ImageTable(i, pipe(i.parent / "t.csv"), [SMILE]).read(), "t.csv is not a regular file"),
+        (lambda i: ImageTable(i, pipe(i.parent / "t.json"), [SMILE]).read(), "t.json is not a regular file"),
         (lambda i: ImageTable(i, Path("no.csv"), [SMILE]).read(), "no.csv cannot be read .No such"),
     ],
 )
