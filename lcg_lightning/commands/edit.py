@@ -22,7 +22,7 @@ from lcg_lightning.methods.base import Edit, Method, refuse_broken
 
 SHOWN = 12
 Sources = Callable[[Tensor], tuple[Tensor, Tensor | None]]
-"""Numbers (B,) of sources -> their latents (B, *shape) and the image noise that belongs to them."""
+"""Indices (B,) of sources -> their latents (B, *shape) and their image noise."""
 
 
 def edit(
@@ -109,7 +109,7 @@ def _stored(generator: Generator, rows: Tensor, device: str) -> Sources:
 
 
 def _encoded(generator: Generator, files: ImageFiles, device: str) -> Sources:
-    """Images; where the generator can invert, with the noise that decodes to them."""
+    """Images; if the generator can invert, with the noise that decodes to them."""
 
     def read(index: Tensor) -> tuple[Tensor, Tensor | None]:
         images = torch.stack([files[k] for k in index.tolist()]).to(device)

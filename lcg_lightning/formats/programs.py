@@ -116,7 +116,7 @@ class _OnnxNetwork(nn.Module):
 
 
 def program_kind(path: Path) -> Literal["torchscript", "exported", "onnx"] | None:
-    """The kind of program in a file, told by content, or by suffix for ONNX, which has no signature; None if none."""
+    """The kind of program in a file, from its content (for ONNX, which has no signature, its suffix); None if none."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -32,7 +32,7 @@ _LEGACY_CHECKPOINT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic nu
 
 
 def kind_of(path: Path) -> Kind:
-    """The kind of a file, told by its content.
+    """The kind of a file, determined by its content.
 
     Raises:
         UserError: the file cannot be read, or is not in any format that a generator can have.

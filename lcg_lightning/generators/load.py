@@ -17,7 +17,7 @@ _SUFFIX = "-generator"
 def load_generator(source: Spec | Generator = "synthfaces", **options: Any) -> Generator:
     """Any generator, frozen.
 
-    A file's kind is told by its content: a stylegan2-ada-pytorch network pickle, a DiffAE checkpoint (autoencoder or
+    A file's content determines its kind: a stylegan2-ada-pytorch network pickle, a DiffAE checkpoint (autoencoder or
     latent), a safetensors file from ``lcg generator convert``, or a TorchScript, torch.export or ONNX program.
 
     Args:
