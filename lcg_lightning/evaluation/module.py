@@ -126,6 +126,9 @@ class Evaluation(LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, LatentDataModule):
             raise UserError("evaluation: data must be a LatentDataModule; set data.class_path")
+        limit = self.trainer.limit_test_batches
+        if isinstance(limit, int) or limit < 1:  # 1 is one batch, 1.0 all of them
+            raise UserError(f"evaluation: limit_test_batches is {limit}, which leaves samples out; set n instead")
         self.batch_size, store = data.batch_size, data.store
         self.space, self.schema = store.space(self.generator), store.schema
         self.rows = store.sizes.get("test", 0)

@@ -171,6 +171,14 @@ def test_samples_that_are_not_finite_end_the_run_in_one_line(store, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("limit", [{"limit_test_batches": 1}, {"limit_test_batches": 0.5}, {"fast_dev_run": True}])
+def test_a_record_is_of_all_samples_that_it_counts(limit, store, tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False, **limit)
+    with pytest.raises(UserError, match="leaves samples out; set n instead"):
+        small.run(store, Conditional(), Real(), tmp_path / "out", trainer=trainer)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_place_that_cannot_be_written_is_refused_before_the_method_is_prepared(store, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(Real, "prepare", lambda *_: pytest.fail("work began"))
