@@ -16,6 +16,7 @@ import lcg_lightning.models.prior
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
 from lcg_lightning.commands.guide import guide
 from lcg_lightning.errors import UserError
+from lcg_lightning.models.base import NoisedLatentModule
 from lcg_lightning.models.fitting import CheckedCheckpoints, LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
 
 _RAISING: dict[str, Any] = {"exit_on_error": False}  # main reports parser errors
@@ -66,6 +67,14 @@ class CLI(LightningCLI):
         self.trainer_defaults["callbacks"] = [*always, *([LastCheckpoint()] if keeps else [])]
         if self.subcommand == "fit" and keeps:
             refuse_to_overwrite(config.trainer.default_root_dir, path)
+
+    def before_test(self) -> None:
+        """Refuses to measure a prior or classifier that was never trained."""
+        if isinstance(self.model, NoisedLatentModule) and self.config[self.subcommand].ckpt_path is None:
+            name = type(self.model).__name__
+            raise UserError(f"lcg {self.subcommand}: {name} has no trained weights; give --ckpt_path=FILE of `lcg fit`")
+
+    before_validate = before_test
 
 
 def run(args: Sequence[str]) -> CLI:

@@ -64,6 +64,15 @@ def test_a_mistake_is_one_short_line(arguments, line, folder, monkeypatch, capsy
     assert len(told) < 500
 
 
+@pytest.mark.parametrize("command", ["test", "validate"])
+def test_only_trained_weights_are_measured(command, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main([command, "--config=fit.yaml"]) == 2
+    assert "LatentPrior has no trained weights; give --ckpt_path=FILE" in capsys.readouterr().err
+    assert main(["fit", "--config=fit.yaml", "--trainer.logger=false"]) == 0
+    assert main(["validate", "--config=fit.yaml", "--trainer.logger=false", "--ckpt_path=last.ckpt"]) == 0
+
+
 def test_a_wrong_type_names_the_option(capsys):
     assert main(["render", "out", "--train=x"]) == 2
     assert "train: expected int, got x (lcg render --help" in capsys.readouterr().err
