@@ -9,10 +9,7 @@ import yaml
 
 from lcg_lightning.data.place import ensure_place
 from lcg_lightning.errors import UserError
-from lcg_lightning.files import read_text
-
-MAX_NODES = 100_000
-"""Largest number of values in a YAML file with its aliases expanded."""
+from lcg_lightning.yaml_files import load_yaml, refuse_bombs
 
 
 def check(args: Sequence[str], out: int | str) -> None:
@@ -42,24 +39,6 @@ def check(args: Sequence[str], out: int | str) -> None:
         ensure_place(Path(found))
 
 
-def load_yaml(path: Path) -> Any:
-    """The content of a YAML file.
-
-    Raises:
-        UserError: the file cannot be read, is not YAML, or is too large with its aliases expanded.
-    """
-    text = read_text(path)
-    try:
-        refuse_bombs(text)
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: not YAML ({error.problem}); correct it") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise UserError(f"{path} cannot be used ({reason}); correct it") from error
-
-
 @cache
 def bound_yaml() -> None:
     """Makes jsonargparse refuse texts and files that are too large with their aliases expanded."""
@@ -72,29 +51,6 @@ def bound_yaml() -> None:
         return load(stream)
 
     jsonargparse.set_loader("yaml", load_bounded, (yaml.YAMLError,))
-
-
-def refuse_bombs(text: str) -> None:
-    """Checks that a YAML text stays small with its aliases expanded.
-
-    Raises:
-        yaml.YAMLError: the text is too large or is not YAML.
-    """
-    if "*" in text and "&" in text:
-        _count(yaml.compose(text, Loader=yaml.SafeLoader), {})
-
-
-def _count(node: yaml.Node | None, counts: dict[int, int]) -> int:
-    """Number of nodes in a tree with its aliases expanded."""
-    if node is None or isinstance(node, yaml.ScalarNode):
-        return 1
-    if id(node) not in counts:
-        counts[id(node)] = MAX_NODES  # placeholder, so that a node that contains itself counts as too many
-        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
-        counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
-    if counts[id(node)] > MAX_NODES:
-        raise yaml.YAMLError(f"its aliases stand for more than {MAX_NODES} values")
-    return counts[id(node)]
 
 
 def _split(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

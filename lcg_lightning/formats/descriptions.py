@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.files import plain, read_text, require_file
+from lcg_lightning.files import plain
+from lcg_lightning.yaml_files import load_yaml
 
 Spec = str | Path | Mapping[str, Any]
 """The name of a zoo network, a file, a YAML file, or the mapping that such a YAML file holds.
@@ -19,7 +19,6 @@ The keys are ``path`` and options, or ``class_path`` and ``init_args``. Relative
 """
 T = TypeVar("T")
 _LONGEST = 200  # most characters quoted from another library's message
-_DEEPEST = 20  # deepest nesting of lists and mappings
 
 
 def read_spec(spec: Spec) -> tuple[str, dict[str, Any] | None]:
@@ -37,7 +36,7 @@ def read_spec(spec: Spec) -> tuple[str, dict[str, Any] | None]:
     path = Path(spec)
     if path.suffix not in (".yaml", ".yml"):
         return str(spec), None
-    given = _read_yaml(path)
+    given = load_yaml(path)
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
         raise UserError(f"{path} must hold keys and values: path, size, ...")
     return str(path), given
@@ -111,28 +110,6 @@ def construct(base: type[T], given: Mapping[str, Any], where: str) -> T:
         )
     made: T = call(kind, {**arguments, **rest}, str(name))
     return made
-
-
-def _read_yaml(path: Path) -> Any:
-    """The content of a YAML file; aliases and deep nesting are refused.
-
-    Both let a small file take a very long time to read.
-    """
-    require_file(path, "the YAML file of a network")
-    text = read_text(path)
-    try:
-        depth = 0
-        for event in yaml.parse(text, yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent):
-                raise UserError(f"{path} repeats a value by an alias (*name); write the value out")
-            if depth > _DEEPEST:
-                raise UserError(f"{path} is nested more than {_DEEPEST} levels deep; it does not describe a network")
-        return yaml.safe_load(text)
-    except UserError:
-        raise
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path} is not YAML ({' '.join(str(error).split())[:_LONGEST]}); correct it") from None
 
 
 def _reason(text: str, given: Mapping[str, Any]) -> str:

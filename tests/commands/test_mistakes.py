@@ -48,7 +48,7 @@ def folder(small_fit):
         (["--config=broken.yaml"], "broken.yaml, line 2: not YAML"),
         (["--config=list.yaml"], "list.yaml holds no keys and values"),
         (["--config=bomb.yaml"], "bomb.yaml cannot be used (its aliases stand for more than"),
-        (["--config=deep.yaml"], "deep.yaml cannot be used (nested too deeply)"),
+        (["--config=deep.yaml"], "deep.yaml cannot be used (it is nested more than 30 levels deep)"),
         (["--config=store"], "store is a folder; give a text file"),
         (["--config=fifo"], "fifo is not a regular file; give a text file"),
         (["--data=bomb.yaml"], "data: "),
