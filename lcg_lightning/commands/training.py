@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 import lcg_lightning.commands.methods
 import lcg_lightning.data.datamodule
+import lcg_lightning.evaluation.metrics.second
 import lcg_lightning.evaluation.module
 import lcg_lightning.evaluation.tasks
 import lcg_lightning.models.classifier

@@ -35,6 +35,9 @@ class Column:
     basis: dict[str, str] = field(default_factory=dict)
     """What the figure depends on besides the generator, the store and the number of samples, such as the judge."""
 
+    checks: str = ""
+    """Column whose figure this one measures again in another way; a fall beyond both intervals is marked."""
+
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", self.name):
             raise UserError(f"column {self.name!r}: give a name of lower-case letters, digits and underscores")

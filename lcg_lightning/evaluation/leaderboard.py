@@ -27,9 +27,9 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 _MISSING = "—"
 _NOTE = (
     "Brackets are 95 % intervals: the bootstrap over samples, for FID the delete-one-group jackknife. "
-    "Figures that rest on another judge, reference, store, generator or number of samples stand in columns of their "
-    "own. FID is lower-is-better; NFE counts the prior's function evaluations per sample; s is the seconds that "
-    "generating all n samples took."
+    "Figures with another judge, reference, store, generator or number of samples have their own columns. FID is "
+    "lower-is-better; NFE counts the prior's function evaluations per sample; s is the time to generate all n samples, "
+    "in seconds; † marks a joint accuracy that falls under the second judge, beyond both intervals."
 )
 
 
@@ -229,7 +229,7 @@ def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str],
     values = {key: {_short(str(row[key])) for row in rows if row[key] is not None} for key in keys}
     shared = {key: min(found) for key, found in values.items() if len(found) == 1}
     columns: dict[str, Callable[[Row], str]] = {
-        "Method": lambda row: str(row["method"]),
+        "Method": lambda row: f"{row['method']} †" if _refuted(row) else str(row["method"]),
         "Scale": lambda row: _MISSING if row["scale"] is None else f"{row['scale']:g}",
         **{key: lambda row, key=key: str(row[key]) for key in keys[:3] if key not in shared},  # type: ignore[misc]
         "NFE": lambda row: f"{row['nfe']:g}",
@@ -241,6 +241,15 @@ def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str],
     filled = {heading: column for heading, column in cells.items() if set(column) != {_MISSING}}
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shared.items())
     return words, list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
+
+
+def _refuted(row: Row) -> bool:
+    """Whether a figure falls, beyond both intervals, when it is measured in another way."""
+    for column in map(records.column_of_json, row["columns"]):
+        first, second = (row["intervals"].get(name) for name in (column.checks, column.name))
+        if first and second and None not in (first[0], second[1]) and second[1] < first[0]:
+            return True
+    return False
 
 
 def _measured(row: Row, column: Column, intervals: bool) -> str:

@@ -204,4 +204,5 @@ _COLUMN_FIELDS: dict[str, Callable[[Any], bool]] = {
     "low": lambda x: x is None or _number(x),
     "high": lambda x: x is None or _number(x),
     "basis": _texts,
+    "checks": lambda x: isinstance(x, str),
 }

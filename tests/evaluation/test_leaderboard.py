@@ -184,3 +184,13 @@ def test_foreign_and_half_written_json_is_passed_over(folder, caplog):
     (line,) = caplog.messages
     assert "broken.json" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(("low", "high", "marked"), [(0.60, 0.70, True), (0.70, 0.79, False), (0.9, 0.95, False)])
+def test_an_accuracy_that_falls_under_the_second_judge_is_marked(low, high, marked, tmp_path):
+    """The first judge's interval begins at 0.78."""
+    second = Column("acc_joint_second", "Joint accuracy, second judge", low=0, high=1, checks="acc_joint")
+    found = {"acc_joint": Estimate(0.8, 0.78, 0.81), "acc_joint_second": Estimate((low + high) / 2, low, high)}
+    records.write(record(columns=[*columns(), second], metrics=found), tmp_path / "a.json")
+    write_leaderboard(tmp_path)
+    assert ("| lcg † |" in (tmp_path / "leaderboard.md").read_text()) == marked

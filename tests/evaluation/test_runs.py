@@ -11,11 +11,13 @@ from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
 from lcg_lightning.cli import main
+from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import module, records
 from lcg_lightning.evaluation.leaderboard import build
+from lcg_lightning.evaluation.metrics.second import SecondAccuracy, SecondIdentity
 from lcg_lightning.evaluation.output import Claim
 from lcg_lightning.evaluation.reference import Reference
 from lcg_lightning.evaluation.tasks import Conditional, Editing
@@ -78,6 +80,19 @@ def test_a_metric_of_a_users_own_file_is_measured_recorded_and_shown(store, tmp_
     assert last.endswith(f", Brightness {value:.1f} [{low:.1f}, {high:.1f}]; record: runs/1/record.json")
     assert main(["leaderboard", "runs"]) == 0
     assert "| Brightness |" in (tmp_path / "runs/leaderboard.md").read_text()
+
+
+def test_second_networks_judge_the_same_pictures(store, tmp_path):
+    """With the zoo's own networks as second ones, second figures equal the first."""
+    metrics = [SecondAccuracy("synthfaces"), SecondIdentity("synthfaces")]
+    out = tmp_path / "out"
+    run = module.Evaluation(Editing(["Smiling"]), Real(), out, metrics=metrics)
+    Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).test(run, LatentDataModule(store))
+    record = records.read(out / "record.json")
+    assert record.metrics["acc_joint_second"] == record.metrics["acc_joint"]
+    assert record.metrics["id_second"].value == pytest.approx(1.0)
+    first, second = ({c.name: c for c in record.columns}[name] for name in ("acc_joint", "acc_joint_second"))
+    assert second.basis["second judge"] == first.basis["judge"]
 
 
 def test_fid_of_the_rows_themselves_compares_with_other_rows(store, tmp_path):
