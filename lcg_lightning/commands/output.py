@@ -25,7 +25,7 @@ def check(out: Path, batch_size: int, device: str) -> None:
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"device {device!r} cannot be used ({reason}); try cpu") from None

@@ -1,5 +1,7 @@
 """Checks before a heavy library is imported: configuration files and output folders."""
 
+import os
+import stat
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -35,6 +37,8 @@ def check(args: Sequence[str], out: int | str) -> None:
             found = _nested(values, out) or found
         elif name == f"--{out}":
             found = value
+        elif _endless(value):
+            raise UserError(f"{name}: {value} is a pipe or a device; give a regular file")
     if isinstance(found, str):
         ensure_place(Path(found))
 
@@ -64,6 +68,15 @@ def _split(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
         else:
             options.append((word, next(words, "")))
     return positional, options
+
+
+def _endless(value: str) -> bool:
+    """Whether a value names something that reading could wait for, or read from, for ever."""
+    try:
+        mode = os.stat(value).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _nested(values: Any, key: int | str) -> Any:

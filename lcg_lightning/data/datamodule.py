@@ -1,7 +1,7 @@
 """Standardized latents with their labels, in batches, for training and testing."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -44,13 +44,24 @@ class LatentLoader:
         batch_size: int,
         *,
         full: bool = False,
+        begun: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Reads ``split`` in ``sampler``'s order; ``full`` drops a short last batch that follows full ones."""
+        """Reads ``split`` in ``sampler``'s order.
+
+        Args:
+            store: the store.
+            split: name of the split.
+            sampler: the order of the rows.
+            batch_size: rows in a batch.
+            full: drop a short last batch that follows full ones.
+            begun: number of this epoch's batches that an interrupted run has used already.
+        """
         self.store = store
         self.latents, self.labels, _ = store.split(split)
         self.sampler = sampler
         self.batch_size = batch_size
         self.full = full and len(sampler) >= batch_size
+        self.begun = begun
 
     def __len__(self) -> int:
         batches = len(self.sampler) / self.batch_size
@@ -58,9 +69,16 @@ class LatentLoader:
 
     def __iter__(self) -> Iterator[LatentBatch]:
         order = torch.tensor(list(self.sampler), dtype=torch.int64)
-        for index in torch.split(order, self.batch_size)[: len(self)]:
+        for index in torch.split(order, self.batch_size)[self.begun() : len(self)]:
             latents = standardize(self.latents[index], self.store.mean, self.store.std)
             yield {"latents": latents, "labels": self.labels[index], "index": index}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty, since the trainer counts the batches; Lightning calls loaders with this method resumable."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to load."""
 
 
 class LatentDataModule(LightningDataModule):
@@ -105,7 +123,7 @@ class LatentDataModule(LightningDataModule):
     def train_dataloader(self) -> LatentLoader:
         """Shuffled batches of the train split, all full unless the split is smaller than one batch."""
         shuffle = not getattr(self.trainer, "overfit_batches", 0)  # overfitting needs the same batches every epoch
-        return self._loader("train", padded=True, shuffle=shuffle, full=True)
+        return self._loader("train", padded=True, shuffle=shuffle, full=True, begun=self._begun)
 
     def val_dataloader(self) -> LatentLoader | list[LatentLoader]:
         """Batches of the val split; none if the store has no such split and the run is a fit."""
@@ -118,7 +136,10 @@ class LatentDataModule(LightningDataModule):
         """Batches of the test split."""
         return self._loader("test", padded=False)
 
-    def _loader(self, split: str, *, padded: bool, shuffle: bool = False, full: bool = False) -> LatentLoader:
+    def _begun(self) -> int:
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+
+    def _loader(self, split: str, *, padded: bool, shuffle: bool = False, **options: Any) -> LatentLoader:
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         rows = range(self.store.sizes.get(split, 0))
         sampler: DistributedSampler[int] = (
@@ -126,4 +147,4 @@ class LatentDataModule(LightningDataModule):
             if padded
             else UnpaddedSampler(rows, world, rank)
         )
-        return LatentLoader(self.store, split, sampler, self.batch_size, full=full)
+        return LatentLoader(self.store, split, sampler, self.batch_size, **options)

@@ -12,7 +12,7 @@ PUBLISHED = "published.json"
 def partial(out: Path) -> Path:
     """The folder that keeps finished rows until the store is complete: ``<out>.partial``."""
     real = Path(os.path.realpath(out))
-    return real.with_name(f"{real.name}.partial")
+    return real.parent / f"{real.name}.partial"
 
 
 def ensure_place(out: Path) -> None:

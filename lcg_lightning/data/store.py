@@ -161,11 +161,13 @@ class LatentStore:
         if not isinstance(about, dict) or about.get("format") not in (1, _FORMAT):
             raise UserError(f"{path} is not a store of format 1 or {_FORMAT}; make it again with this version")
         try:
+            schema = AttributeSchema.from_json(about["schema"])
             shape = tuple(about["latent_shape"])
             sums = {name: _sha256(path / f"{name}.safetensors") for name in about["sizes"]}
+            written = sums if about["format"] == 1 else dict(about["sha256"])
             store = cls(
                 path=path,
-                schema=AttributeSchema.from_json(about["schema"]),
+                schema=schema,
                 fingerprint=about["fingerprint"],
                 latent_shape=shape,
                 mean=torch.tensor(about["mean"], dtype=torch.float64).view(shape),
@@ -174,10 +176,8 @@ class LatentStore:
                 source=about["source"],
                 content_hash=_content_hash(about | {"sha256": sums}),
             )
-        except UserError:
-            raise
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:150]
             raise UserError(f"{path}/store.json is damaged ({reason}); make the store again") from None
         if not (store.mean.isfinite().all() and store.std.isfinite().all() and (store.std > 0).all()):
             raise UserError(f"{path}: mean or std is not finite and positive; make the store again")
@@ -185,7 +185,7 @@ class LatentStore:
             store.check(generator)
         for name in store.sizes:
             store._check_rows(name)
-            if about["format"] > 1 and about["sha256"].get(name) != sums[name]:
+            if written.get(name) != sums[name]:
                 raise UserError(f"{path / name}.safetensors is not the file that was written; make the store again")
         if about["format"] > 1 and about.get("content") != store.content_hash:
             raise UserError(f"{path}/store.json is not as it was written; make the store again")

@@ -265,4 +265,6 @@ def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table, its first column flush left."""
     rule = [":--", *("--:" for _ in headings[1:])]
     cells = [headings, rule, *lines]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in cells)
+    return "\n".join(
+        f"| {' | '.join(' '.join(cell.split()).replace('|', '&#124;') for cell in line)} |" for line in cells
+    )

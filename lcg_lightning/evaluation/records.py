@@ -176,6 +176,10 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _class(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("init_args", {}), dict)
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_text, value.values()))
 
@@ -183,7 +187,7 @@ def _texts(value: Any) -> bool:
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "task": _text,
     "method": _text,
-    "config": lambda x: isinstance(x, dict) and isinstance(x.get("method", {}), dict),
+    "config": lambda x: isinstance(x, dict) and all(_class(x.get(key, {})) for key in ("method", "task")),
     "fingerprints": lambda x: _texts(x) and {"store", "generator", "asked"} <= x.keys(),
     "reference": lambda x: x is None or _text(x),
     "n": lambda x: _whole(x) and x >= 1,

@@ -39,7 +39,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         refused = re.search(r"GLOBAL ([\w.]+) w", str(error))
         if refused:
             raise UserError(f"{path}: refused to load {refused[1]}; do not trust this checkpoint") from None
-        reason = " ".join(str(error).rsplit("WeightsUnpickler error:", 1)[-1].split())[:150]
+        reason = " ".join(str(error).rsplit("WeightsUnpickler error:", 1)[-1].split())[:150] or type(error).__name__
         raise UserError(f"{path}: a damaged checkpoint ({reason}); fetch it again") from None
     if not isinstance(data, dict):
         raise UserError(f"{path}: holds a {type(data).__name__}, not a checkpoint; give the file that training wrote")

@@ -127,6 +127,10 @@ class NoisedLatentModule(L.LightningModule):
             UserError: the checkpoint belongs to other latents, or to a module with other arguments.
         """
         found = checkpoint.get("statistics", checkpoint.get("whitening"))
+        if found is not None and not (_tensors(found) and len(found) == 2):
+            where = f"{self.trainer.ckpt_path}: " if self._stage else ""
+            what = "the statistics of the checkpoint are not a mean and a standard deviation"
+            raise UserError(f"{where}{what}; train it again")
         if self._stage is None:  # no trainer, as in load_from_checkpoint
             self.statistics = found
             return
@@ -187,6 +191,10 @@ def same_statistics(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
         x.numel() == y.numel() and torch.allclose(x.flatten().cpu(), y.flatten().cpu(), rtol=1e-4, atol=1e-6)
         for x, y in zip(a, b, strict=True)
     )
+
+
+def _tensors(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(each, Tensor) for each in value)
 
 
 def _short(value: Any) -> str:

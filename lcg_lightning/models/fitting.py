@@ -37,8 +37,9 @@ class CheckpointFiles(TorchCheckpointIO):
             UserError: the file cannot be written, or a weight is not finite; an existing file stays unchanged.
         """
         check_weights(self.module, checkpoint["state_dict"], Path(path))
-        with atomic(path) as temporary:
-            torch.save(checkpoint, temporary)
+        # given a path instead of a file, torch says nothing of a full disk
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -88,9 +89,22 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the path of the last state."""
-        if trainer.is_global_zero and self._saved >= 0:
+        """Prints the path of the last state, or that there was nothing to train."""
+        if not trainer.is_global_zero:
+            return
+        if self._saved >= 0:
             print(f"wrote {self._path(trainer)}")
+        else:
+            done = f"{trainer.current_epoch} epochs and {trainer.global_step} steps are done"
+            print(f"nothing to train: {done}; raise --trainer.max_epochs, or the limit that ended the run")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Has a run that ended within an epoch resume within it; Lightning would begin the next one."""
+        loop = checkpoint["loops"]["fit_loop"]
+        batches = loop["epoch_loop.batch_progress"]["current"]["completed"]
+        if 0 < batches < trainer.num_training_batches:
+            for count in loop["epoch_progress"].values():
+                count["processed"] = count["completed"] = count["started"] - 1
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.global_step != self._saved:

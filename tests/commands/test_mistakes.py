@@ -52,6 +52,8 @@ def folder(small_fit):
         (["--config=store"], "store is a folder; give a text file"),
         (["--config=fifo"], "fifo is not a regular file; give a text file"),
         (["--data=bomb.yaml"], "data: "),
+        (["--model=fifo"], "--model: fifo is a pipe or a device; give a regular file"),
+        (["--trainer.callbacks", "/dev/zero"], "--trainer.callbacks: /dev/zero is a pipe or a device"),
     ],
     ids=lambda x: x[0] if isinstance(x, list) else "",
 )

@@ -47,6 +47,14 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_loaded(name,
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "full", "link", "precious"]
 
 
+@pytest.mark.usefixtures("nothing_is_computed")
+def test_the_root_folder_and_a_device_without_memory_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^/ exists and is not empty"):
+        check(["Smiling", "store", "/"], 2)
+    with pytest.raises(UserError, match="device 'meta' cannot be used"):
+        sample.sample("Smiling", tmp_path, tmp_path / "out", device="meta")
+
+
 def test_records_are_not_read_where_no_leaderboard_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(leaderboard, "write_leaderboard", lambda _: pytest.fail("the folder must be checked first"))
     (tmp_path / "file").write_text("mine")

@@ -151,6 +151,12 @@ def test_a_column_that_no_code_of_ours_knows_is_shown_and_ranked(tmp_path):
     assert lines["b"][headings.index("Blur")] == "1.0 [1.0, 1.0]"
 
 
+def test_a_name_of_two_lines_stays_in_its_cell(tmp_path):
+    records.write(record(method="two\nlines"), tmp_path / "r.json")
+    write_leaderboard(tmp_path)
+    assert "two lines" in table((tmp_path / "leaderboard.md").read_text(), "edit")[1]
+
+
 def test_a_column_may_not_hide_what_a_row_has(tmp_path):
     found = {"seed": Estimate(1.0, 1.0, 1.0)}
     records.write(record(columns=[Column("seed", "Seed")], metrics=found), tmp_path / "r.json")

@@ -57,6 +57,8 @@ def test_what_cannot_be_kept_leaves_the_old_record(tmp_path):
         ({"n": True}, "the record's n is True"),
         ({"n": 2.5}, "the record's n is 2.5"),
         ({"fingerprints": {"store": "1"}}, "the record's fingerprints is"),
+        ({"config": {"method": {"init_args": []}}}, "the record's config is"),
+        ({"config": {"task": [1]}}, "the record's config is"),
         ({"columns": [{"name": "acc"}]}, "a column is"),
         ({"metrics": {"id": {"value": 1}}}, "metric id is not value, low, high"),
         ({"metrics": {"acc_joint": estimate(5)}}, "metric acc_joint is 5 "),

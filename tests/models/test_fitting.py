@@ -1,6 +1,5 @@
 """What every ``lcg fit`` does: resume bit for bit, keep the last state whole, stop at a number that is not finite."""
 
-import errno
 import json
 import sys
 from pathlib import Path
@@ -9,10 +8,14 @@ import pytest
 import torch
 
 from lcg_lightning.cli import main
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.errors import UserError
+from lcg_lightning.models.load import load_prior
 from lcg_lightning.models.prior import LatentPrior
 from tests import toy_latents
 from tests.conftest import ROOT
 from tests.models.test_resume import assert_equal
+from tests.test_files import full_disk
 
 SMALL = ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -63,6 +66,31 @@ def test_a_resumed_fit_ends_as_an_uninterrupted_one(kind, fit, tmp_path, capsys)
         assert_equal(whole[part], resumed[part])
 
 
+@pytest.mark.parametrize("kind", ["prior", "classifier"])
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_fit_resumes_within_an_epoch(kind, every, fit, tmp_path, recwarn):
+    options = (f"--trainer.check_val_every_n_epoch={every}", "--trainer.max_steps")
+    assert fit(kind, tmp_path / "whole", *options, "15") == 0
+    parts = tmp_path / "parts"
+    assert fit(kind, parts, *options, "8") == 0  # two of the second epoch's six batches
+    assert fit(kind, parts, *options, "10", f"--ckpt_path={parts / 'last.ckpt'}") == 0
+    assert fit(kind, parts, *options, "15", f"--ckpt_path={parts / 'last.ckpt'}") == 0
+    whole, resumed = read(tmp_path / "whole/last.ckpt"), read(parts / "last.ckpt")
+    assert resumed["global_step"] == 15
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert_equal(whole[part], resumed[part])
+    assert not [w for w in recwarn if "not resumable" in str(w.message)]
+
+
+def test_a_fit_with_nothing_left_to_do_says_so(fit, tmp_path, capsys):
+    assert fit("prior", tmp_path, "--trainer.max_epochs=1") == 0
+    before = (tmp_path / "last.ckpt").read_bytes()
+    capsys.readouterr()
+    assert fit("prior", tmp_path, "--trainer.max_epochs=1", f"--ckpt_path={tmp_path / 'last.ckpt'}") == 0
+    assert "nothing to train: 1 epochs and 6 steps are done; raise" in capsys.readouterr().out
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
 def test_a_file_of_the_first_layout_resumes(fit, tmp_path):
     """Its class had another path, its statistics another name, and its arguments hold the classifier's attributes."""
     old = Path(__file__).with_name("old_prior.ckpt")
@@ -75,18 +103,22 @@ def test_a_file_of_the_first_layout_resumes(fit, tmp_path):
         torch.testing.assert_close(resumed["state_dict"][key], value, rtol=1e-4, atol=1e-5)
 
 
-def test_only_a_whole_file_of_the_same_module_is_resumed(fit, tmp_path, capsys):
+def test_only_a_whole_file_of_the_same_module_is_resumed(fit, store, tmp_path, capsys):
     assert fit("prior", tmp_path / "prior", "--trainer.max_epochs=1") == 0
     good = tmp_path / "prior/last.ckpt"
     checkpoint = read(good)
     files = {
         "cut": good.read_bytes()[:-3000],
         "text": b"not a checkpoint",
+        "empty": b"",
     }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     torch.save({"model": torch.zeros(3)}, tmp_path / "foreign")
     torch.save({"state_dict": checkpoint["state_dict"]}, tmp_path / "weights")
+    torch.save(checkpoint | {"statistics": "none"}, tmp_path / "odd")
+    with pytest.raises(UserError, match=r"odd: not a LatentPrior checkpoint \(UserError: the statistics"):
+        load_prior(tmp_path / "odd", LatentStore.open(store))
     checkpoint["state_dict"]["net.output.bias"][0] = torch.nan
     torch.save(checkpoint, tmp_path / "nan")
     capsys.readouterr()
@@ -94,6 +126,8 @@ def test_only_a_whole_file_of_the_same_module_is_resumed(fit, tmp_path, capsys):
         ("classifier", "prior/last.ckpt", "lacks ema.gain"),
         ("prior", "cut", "damaged"),
         ("prior", "text", "damaged"),
+        ("prior", "empty", "a damaged checkpoint (EOFError)"),
+        ("prior", "odd", "the statistics of the checkpoint are not a mean and a standard deviation"),
         ("prior", "foreign", "holds no module"),
         ("prior", "weights", "holds weights but no"),
         ("prior", "nan", "net.output.bias of its LatentPrior is not finite"),
@@ -124,17 +158,14 @@ def test_the_last_state_is_kept_whenever_training_ends(epochs, fit, tmp_path):
     assert read(tmp_path / "last.ckpt")["global_step"] == epochs * (200 // 32)
 
 
-def test_a_full_disk_leaves_the_former_state(fit, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_leaves_the_former_state(fit, tmp_path, capsys):
     assert fit("prior", tmp_path, "--trainer.max_epochs=1") == 0
     before = (tmp_path / "last.ckpt").read_bytes()
 
-    def full(checkpoint, path):
-        Path(path).write_bytes(before[:1000])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
     last = f"--ckpt_path={tmp_path / 'last.ckpt'}"
-    assert "No space left" in refused(capsys, fit("prior", tmp_path, "--trainer.max_epochs=2", last))
+    with full_disk(len(before) // 2):
+        status = fit("prior", tmp_path, "--trainer.max_epochs=2", last)
+    assert "last.ckpt cannot be written (" in refused(capsys, status)
     assert (tmp_path / "last.ckpt").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
