@@ -19,6 +19,8 @@ def explain(error: BaseException, command: str) -> str | None:
         return str(mistake)
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "ArgumentError" in kinds:
+        if file := _NOT_A_LOOP.search(str(error)):
+            return f"{file[1]}: {file[2]} does not fit; give class_path and init_args that --{file[1]}.help CLASS lists"
         return f"{_innermost(str(error))} (lcg {command} --help lists the options)"
     complaint = isinstance(error, _COMPLAINTS) and _raised_in(error, _CHECKERS)
     if "MisconfigurationException" in kinds or complaint:
@@ -86,6 +88,8 @@ def _innermost(text: str) -> str:
 
 _IDLE = re.compile(r"\s*$| *(Given value|Subtypes:|Subclass types expect|- a class path|- a dict )")
 """Lines without information about the reason."""
+_NOT_A_LOOP = re.compile(r'"(\S+)":\s+Config file loop detected: (\S+) -> \2')
+"""How jsonargparse tells of a file whose content does not fit, after it has tried to read it again."""
 _EXPECTED = re.compile(r"Expected an? (<class .*?>|typing\.Literal\[.*?\]|[a-z.]+\[.*\])")
 
 

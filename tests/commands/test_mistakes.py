@@ -75,6 +75,14 @@ def test_only_trained_weights_are_measured(command, folder, monkeypatch, capsys)
     assert main(["validate", "--config=fit.yaml", "--trainer.logger=false", "--ckpt_path=last.ckpt"]) == 0
 
 
+def test_a_method_file_with_a_mistake_is_named(tmp_path, monkeypatch, capsys):
+    """The parser reports a loop there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.yaml").write_text("class_path: Retrieval\ninit_args: {nothing: 3}\n")
+    assert main(["sample", "Smiling", "store", "out", "--method=m.yaml"]) == 2
+    assert "method: m.yaml does not fit; give class_path and init_args" in capsys.readouterr().err
+
+
 def test_a_wrong_type_names_the_option(capsys):
     assert main(["render", "out", "--train=x"]) == 2
     assert "train: expected int, got x (lcg render --help" in capsys.readouterr().err
