@@ -1,5 +1,6 @@
 """The command ``lcg``: imports only the requested command, runs it, and reports user errors in one line."""
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -54,8 +55,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if args is None else args) or ["--help"]
     name, rest = _split(given)
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # a folder that is gone holds no classes
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
     try:
         if name in TRAINER_COMMANDS:
             preflight.check(rest, "model.init_args.out")

@@ -15,7 +15,7 @@ import lcg_lightning.evaluation.tasks
 import lcg_lightning.models.classifier
 import lcg_lightning.models.prior
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
-from lcg_lightning.commands.guide import guide
+from lcg_lightning.commands.listing import listing
 from lcg_lightning.errors import UserError
 from lcg_lightning.models.base import NoisedLatentModule
 from lcg_lightning.models.fitting import CheckedCheckpoints, LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
@@ -80,7 +80,7 @@ class CLI(LightningCLI):
 
 def run(args: Sequence[str]) -> CLI:
     """Runs a Lightning subcommand as from the command line; returns the CLI with its trainer, model and data."""
-    parsers = {stage: {"usage": guide(stage).replace("%", "%%"), "description": None} for stage in CLI.subcommands()}
+    parsers = {stage: {"usage": listing(stage).replace("%", "%%"), "description": None} for stage in CLI.subcommands()}
     return CLI(
         LightningModule,
         LightningDataModule,

@@ -178,7 +178,7 @@ class Evaluation(LightningModule):
             sampler=self.method.edit_sampler if self.task.edits else self.method.sampler,
             nfe=0.0,
             seconds=0.0,
-            versions=collect_versions(),
+            versions=collect_versions(self.device, self.trainer.precision),
             commit=git_commit(),
             columns=[column for metric in chosen for column in metric.columns],
             metrics={},

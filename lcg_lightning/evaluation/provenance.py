@@ -10,12 +10,12 @@ import torch
 _PACKAGES = ("lcg-lightning", "torch", "lightning", "torchmetrics", "numpy", "scipy", "clean-fid")
 
 
-def collect_versions() -> dict[str, str]:
-    """Versions of Python and the numerical packages, and the device's name."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+def collect_versions(device: torch.device, precision: str) -> dict[str, str]:
+    """Versions of Python and the numerical packages, the device's name, and the trainer's precision."""
     return {
         "python": platform.python_version(),
-        "device": device,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "precision": precision,
         **{name: version(name) for name in _PACKAGES},
     }
 

@@ -18,25 +18,18 @@ class Retrieval(Method):
     The point is the sample's start noise in generation and the source in editing; distances are Euclidean in
     standardized latents. All results are training samples, so this baseline shows what a method gains by generating new
     latents, and which combinations the training split lacks.
-
-    Args:
-        seen: number of training rows to search, from the first; all by default.
     """
 
     name = "retrieval"
     latents: Tensor
     labels: Tensor
 
-    def __init__(self, seen: int | None = None) -> None:
-        super().__init__(seen=seen)
-        self.seen = seen
-
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
         """Keeps the training split."""
         latents, labels, _ = store.split("train")
         self.schema = store.schema
-        self.register_buffer("latents", space.standardize(latents[: self.seen]), persistent=False)  # (N, D)
-        self.register_buffer("labels", labels[: self.seen], persistent=False)  # (N, A)
+        self.register_buffer("latents", space.standardize(latents), persistent=False)  # (N, D)
+        self.register_buffer("labels", labels, persistent=False)  # (N, A)
 
     def nearest(self, points: Tensor, condition: Condition) -> Tensor:
         """The latents (B, D) for points (B, D)."""

@@ -17,7 +17,7 @@ _BASES = {
 }
 
 
-def guide(stage: str) -> str:
+def listing(stage: str) -> str:
     """Usage of a Lightning command, and the classes of this package that can be named."""
     lines = [f"lcg {stage} --config FILE [--config FILE ...] [options]", ""]
     for title, base in _BASES.items():
