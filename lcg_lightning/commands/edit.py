@@ -95,6 +95,7 @@ def edit(
         write_latents(part, torch.cat(results), conditions="; ".join(texts))
         strips = torch.stack([torch.cat(column) for column in pictures], 1)
         figures.strips([(strip, ["source", *texts]) for strip in strips], part / "strips.png")
+    print(f"wrote {out}")
     return out
 
 

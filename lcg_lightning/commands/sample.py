@@ -70,4 +70,5 @@ def sample(
         write_latents(part, torch.cat(latents), condition=to_text(tree, latents_store.schema))
         shown = torch.cat(images)
         figures.grid(shown, [""] * len(shown), 8, part / "grid.png")
+    print(f"wrote {out}")
     return out

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def _row(record: Record, path: Path, names: Sequence[str]) -> Row:
         "nfe": record.nfe,
         "seconds": record.seconds,
         **{key: record.fingerprints[key][:8] for key in ("generator", "store", "asked")},
+        **{key: record.fingerprints.get(key, "")[:8] or None for key in ("prior", "classifier")},
         "judge": basis.get("judge"),
         "identity_network": basis.get("identity"),
         "features": basis.get("features"),
@@ -225,13 +227,14 @@ def _titled(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str], list[list[str]]]:
     """A line with everything that a task's rows share, then headings and cells of the columns that any row fills."""
-    keys = ("sampler", "n", "seed", "generator", "store", "judge", "identity_network", "reference")
+    apart = ("sampler", "n", "seed", "prior", "classifier")  # columns where rows differ; the others are in headings
+    keys = (*apart, "generator", "store", "judge", "identity_network", "reference")
     values = {key: {_short(str(row[key])) for row in rows if row[key] is not None} for key in keys}
     shared = {key: min(found) for key, found in values.items() if len(found) == 1}
     columns: dict[str, Callable[[Row], str]] = {
         "Method": lambda row: f"{row['method']} †" if _refuted(row) else str(row["method"]),
         "Scale": lambda row: _MISSING if row["scale"] is None else f"{row['scale']:g}",
-        **{key: lambda row, key=key: str(row[key]) for key in keys[:3] if key not in shared},  # type: ignore[misc]
+        **{key: partial(_stated, key=key) for key in apart if key not in shared},
         "NFE": lambda row: f"{row['nfe']:g}",
         "s": lambda row: f"{row['seconds']:.1f}",
     }
@@ -241,6 +244,10 @@ def _table(rows: Sequence[Row], intervals: bool = True) -> tuple[str, list[str],
     filled = {heading: column for heading, column in cells.items() if set(column) != {_MISSING}}
     words = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shared.items())
     return words, list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
+
+
+def _stated(row: Row, key: str) -> str:
+    return _MISSING if row[key] is None else str(row[key])
 
 
 def _refuted(row: Row) -> bool:

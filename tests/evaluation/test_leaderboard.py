@@ -200,3 +200,15 @@ def test_an_accuracy_that_falls_under_the_second_judge_is_marked(low, high, mark
     records.write(record(columns=[*columns(), second], metrics=found), tmp_path / "a.json")
     write_leaderboard(tmp_path)
     assert ("| lcg † |" in (tmp_path / "leaderboard.md").read_text()) == marked
+
+
+def test_rows_of_other_networks_are_told_apart(tmp_path):
+    for name, prior in (("a", "7" * 16), ("b", "8" * 16)):
+        records.write(record(fingerprints=FINGERPRINTS | {"prior": prior}), tmp_path / f"{name}.json")
+    without = {key: value for key, value in FINGERPRINTS.items() if key != "prior"}
+    records.write(record(method="real", fingerprints=without), tmp_path / "c.json")
+    write_leaderboard(tmp_path)
+    lines = (tmp_path / "leaderboard.md").read_text().splitlines()
+    table = [line.split(" | ") for line in lines if line.startswith("|")]
+    column = table[0].index("prior")
+    assert sorted(row[column] for row in table[2:]) == ["7" * 8, "8" * 8, "—"]
