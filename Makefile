@@ -35,8 +35,11 @@ lint: setup ## ruff and mypy
 
 .PHONY: zoo
 zoo: setup ## train the shipped networks again: hours on two cores, minutes on a GPU
-	for name in factors attributes identity generator; do $(RUN) fit --config configs/zoo/$$name.yaml || exit 1; done
-	$(RUN) export-zoo
+	for name in factors attributes identity attributes-2 identity-2 mapping synthesis encoder generator; do \
+		$(RUN) fit --config configs/zoo/$$name.yaml || exit 1; \
+	done
+	$(RUN) export-zoo --out runs/zoo/export
+	cp runs/zoo/export/* lcg_lightning/zoo/weights/
 
 .PHONY: clean
 clean: ## remove everything that runs made

@@ -7,11 +7,13 @@ from typing import Any, Literal
 from lcg_lightning.data import encode as encoding
 from lcg_lightning.data.annotated import DataSource, ImageData, LatentData
 from lcg_lightning.data.place import ensure_place
-from lcg_lightning.data.sources import celebahq, generated, styleflow, tables  # noqa: F401 - named in YAML
+from lcg_lightning.data.sources import celebahq, exact, generated, styleflow, tables  # noqa: F401 - named in YAML
+from lcg_lightning.data.sources.exact import ExactFaces
 from lcg_lightning.data.sources.generated import Sampled
 from lcg_lightning.data.work import Loop
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.descriptions import plain_spec
+from lcg_lightning.generators.exact import ExactWorld
 from lcg_lightning.generators.load import load_generator
 
 
@@ -34,7 +36,7 @@ def encode(
     Args:
         out: folder of the store to make.
         data: labelled images (CelebAHQ, ImageTable), labelled latents (StyleFlow, LACE), or samples of the generator
-            labelled by an attribute network (Sampled).
+            labelled by an attribute network (Sampled) or by their truth (ExactFaces).
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
             of one.
         resize: scale square images of another size.
@@ -67,10 +69,13 @@ def encode(
     }
     if isinstance(data, LatentData):
         return encoding.store(data.read(network.latent_shape), network, out, source=source)
+    if isinstance(data, ExactFaces):
+        if not isinstance(network, ExactWorld):
+            raise UserError("ExactFaces: draws from synthfaces-exact alone; give it as the generator, or use Sampled")
+        return encoding.store(data.rows(network), network, out, source=source)
     if isinstance(data, Sampled):
         return encoding.sample_and_label(data.n, data.judge(), network, out, seed=data.seed, source=source, **loop)
     if not isinstance(data, ImageData):
-        raise UserError(
-            f"{type(data).__name__} is not a data set; name CelebAHQ, ImageTable, StyleFlow, LACE or Sampled"
-        )
+        known = "CelebAHQ, ImageTable, StyleFlow, LACE, Sampled or ExactFaces"
+        raise UserError(f"{type(data).__name__} is not a data set; name {known}")
     return encoding.encode(data.read(network.image_size), network, out, source=source, resize=resize, **loop)

@@ -5,151 +5,228 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation.metrics.accuracy import attribute_scores
-from lcg_lightning.files import atomic
+from lcg_lightning.files import atomic, ensure_creatable
 from lcg_lightning.formats import tensors
+from lcg_lightning.generators.exact import ExactWorld, factor_encoder
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.generators.stylegan2 import StyleGAN2Generator
-from lcg_lightning.judges.load import load_attribute_judge, load_identity_network
-from lcg_lightning.recipes.zoo import (
-    AttributeRecipe,
-    GeneratorRecipe,
-    IdentityRecipe,
-    verification_accuracy,
-)
-from lcg_lightning.synthfaces.faces import (
-    SCHEMA,
-    Faces,
-    faces_from_z,
-    independent_faces,
-    render,
-    sample_z,
-)
-from lcg_lightning.zoo import shelf
+from lcg_lightning.judges.load import zoo_network
+from lcg_lightning.recipes.generator import GeneratorRecipe
+from lcg_lightning.recipes.losses import laplacian_energy
+from lcg_lightning.recipes.second_judges import SecondAttributeRecipe, SecondIdentityRecipe
+from lcg_lightning.recipes.zoo import AttributeRecipe, IdentityRecipe, verification_accuracy
+from lcg_lightning.synthfaces.faces import SCHEMA, Faces, faces_from_z, independent_faces, sample_z
+from lcg_lightning.synthfaces.renderer import render
 
 HELD_OUT_SEED = 2**50
-NAME = "synthfaces"
+CLOSE = 0.1
+"""How far a continuous attribute may be off, as a share of its range, to count as right."""
+EDITED = ("Eyeglasses", "Smiling", "Age", "Yaw")
+SHOWN = 10
 
 
 def export_zoo(
-    attributes: Path = Path("runs/zoo/attributes/last.ckpt"),
-    identity: Path = Path("runs/zoo/identity/last.ckpt"),
-    generator: Path = Path("runs/zoo/generator/last.ckpt"),
-    n: int = 2000,
-) -> None:
+    out: Path = Path("runs/zoo/export"), runs: Path = Path("runs/zoo"), n: int = 1000, second: bool = True
+) -> Path:
     """Write the zoo's weights and cards from checkpoints of its recipes.
 
     Args:
-        attributes: checkpoint of AttributeRecipe.
-        identity: checkpoint of IdentityRecipe.
-        generator: checkpoint of GeneratorRecipe.
+        out: folder to make; what ships is a copy of it in lcg_lightning/zoo/weights.
+        runs: folder with a folder of each recipe's checkpoint: attributes, identity, generator, attributes-2,
+            identity-2.
         n: held-out renders that the cards' figures are measured on.
+        second: export the second judge and identity network too.
+
+    Raises:
+        UserError: a checkpoint is missing.
     """
-    for path in (attributes, identity, generator):
-        if not path.is_file():
-            raise UserError(f"{path}: no such checkpoint; train it with lcg fit and its configuration in configs/zoo")
-    judge = AttributeRecipe.load_from_checkpoint(attributes, map_location="cpu")
-    _save(
-        "attributes",
-        {"network": judge.network},
-        {"network": {"num_outputs": SCHEMA.num_outputs}, "attributes": SCHEMA.to_json()},
-    )
-    who = IdentityRecipe.load_from_checkpoint(identity, map_location="cpu")
-    _save("identity", {"network": who.network}, {"network": {"num_outputs": who.network.num_outputs}})
-    made = GeneratorRecipe.load_from_checkpoint(generator, map_location="cpu", factor_network=None)
-    _save(
-        "generator",
-        {"network": made.generator_network, "encoder": made.encoder},
+    recipes: dict[str, tuple[str, Any]] = {
+        "synthfaces-attributes": ("attributes", AttributeRecipe),
+        "synthfaces-identity": ("identity", IdentityRecipe),
+    }
+    if second:
+        recipes["synthfaces-2-attributes"] = ("attributes-2", SecondAttributeRecipe)
+        recipes["synthfaces-2-identity"] = ("identity-2", SecondIdentityRecipe)
+    for folder in (*(folder for folder, _ in recipes.values()), "generator"):
+        if not (runs / folder / "last.ckpt").is_file():
+            raise UserError(
+                f"{runs / folder / 'last.ckpt'}: no such checkpoint; train it with lcg fit and its configuration in "
+                "configs/zoo"
+            )
+    ensure_creatable(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, (folder, recipe) in recipes.items():
+        network = recipe.load_from_checkpoint(runs / folder / "last.ckpt", map_location="cpu").network
+        config: dict[str, Any] = {
+            "architecture": type(network).__name__,
+            "network": {"num_outputs": network.num_outputs},
+        }
+        if name.endswith("attributes"):
+            config["attributes"] = SCHEMA.to_json()
+        tensors.save(out / f"{name}.safetensors", {"network": network}, config, half=True)
+    made = GeneratorRecipe.load_from_checkpoint(runs / "generator/last.ckpt", map_location="cpu")
+    tensors.save(
+        out / "synthfaces-generator.safetensors",
+        {
+            "network": made.average["generator_network"],
+            "encoder": made.average["encoder"],
+            "readout": made.readout,
+        },
         {"kind": "stylegan2", "network": made.network_config, "encoder": made.encoder_config},
+        half=True,
     )
     with torch.inference_mode():
-        _cards(n)
+        _Cards(out, n).write(["synthfaces", "synthfaces-2"] if second else ["synthfaces"])
+    return out
 
 
-def _save(part: str, networks: dict[str, nn.Module], config: dict[str, Any]) -> None:
-    tensors.save(shelf.WEIGHTS / f"{NAME}-{part}.safetensors", networks, config, half=True)
+def edited(faces: Faces) -> Faces:
+    """The same faces with every attribute of :data:`EDITED` turned to its opposite, all else unchanged."""
+    labels = faces.labels.clone()
+    for name in EDITED:
+        i, attribute = SCHEMA.index(name), SCHEMA[name]
+        low, high = (0.0, 1.0) if attribute.kind == "binary" else (attribute.low, attribute.high)
+        labels[:, i] = low + high - labels[:, i]
+    return Faces(faces.identity, faces.scene, labels)
 
 
-def _cards(n: int) -> None:
-    judge, who, generator = load_attribute_judge(NAME), load_identity_network(NAME), load_generator(NAME)
-    assert isinstance(generator, StyleGAN2Generator)
-    z = sample_z(n, HELD_OUT_SEED)
-    faces = faces_from_z(z)
-    images = render(faces)
-    rebuilt = _batched(lambda x: generator.decode(generator.encode(x)), images)
-    mapped = _batched(lambda x: generator.decode(generator.network.mapping(x)), z)
-    others = independent_faces(sample_z(n, HELD_OUT_SEED + 1))
-    again = render(Faces(faces.identity, others.scene, others.labels))
-    e, e_rebuilt, e_again = (F.normalize(_batched(who.embed, x), dim=1) for x in (images, rebuilt, again))
-    same, different = (e * e_again).sum(1), (e * e_again.roll(1, 0)).sum(1)
-
-    def agreement(x: Tensor) -> dict[str, float]:
-        scores = attribute_scores(SCHEMA.predict(_batched(judge, x)), faces.labels, SCHEMA).nanmean(0)
-        return dict(zip(SCHEMA.names, scores[: len(SCHEMA)].tolist(), strict=True))
-
-    def psnr(x: Tensor) -> float:
-        return float((10 * torch.log10(4 / (x - images).square().mean((1, 2, 3)))).mean())
-
-    _card(
-        "attributes",
-        AttributeRecipe,
-        n,
-        {f"accuracy on clean renders: {k}": v for k, v in agreement(images).items()},
-    )
-    _card(
-        "identity",
-        IdentityRecipe,
-        n,
-        {
-            "verification accuracy, all attributes and the scene redrawn": float(
-                verification_accuracy(same, different)
-            ),
-            "cosine of the same identity, all attributes and the scene redrawn": float(same.mean()),
-            "cosine of different identities": float(different.mean()),
-        },
-    )
-    _card(
-        "generator",
-        GeneratorRecipe,
-        n,
-        {f"judge agrees with the truth on reconstructions: {k}": v for k, v in agreement(rebuilt).items()}
-        | {f"judge agrees with the truth on mapped z: {k}": v for k, v in agreement(mapped).items()}
-        | {
-            "identity cosine of image and reconstruction": float((e * e_rebuilt).sum(1).mean()),
-            "identity cosine of image and another's reconstruction": float((e * e_rebuilt.roll(1, 0)).sum(1).mean()),
-            "PSNR of reconstructions, dB": psnr(rebuilt),
-            "PSNR of mapped z, dB": psnr(mapped),
-        },
-    )
+def agreement(predicted: Tensor, labels: Tensor) -> Tensor:
+    """Which predicted labels (B, A) are right, in {0, 1}: equal, or within :data:`CLOSE` of the range."""
+    return ((SCHEMA.unit(predicted) - SCHEMA.unit(labels)).abs() <= CLOSE).float()
 
 
-def _batched(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 100) -> Tensor:
+class _Cards:
+    """Measures exported networks on held-out renders."""
+
+    def __init__(self, folder: Path, n: int) -> None:
+        self.folder, self.n = folder, n
+        self.faces = faces_from_z(z := sample_z(n, HELD_OUT_SEED))
+        self.asked = edited(self.faces)
+        others = independent_faces(sample_z(n, HELD_OUT_SEED + 1))
+        self.renders = render(self.faces)
+        self.again = render(Faces(self.faces.identity, others.scene, others.labels))
+        generator = load_generator(folder / "synthfaces-generator.safetensors")
+        assert isinstance(generator, StyleGAN2Generator)
+        self.generator = generator
+        self.rebuilt = _batched(lambda x: generator.decode(generator.encode(x)), self.renders)
+        self.mapped = _batched(lambda x: generator.decode(generator.network.mapping(x)), z)
+        self.asked_renders = render(self.asked)
+        self.oracle = _batched(lambda x: generator.decode(generator.encode(x)), self.asked_renders)
+
+    def write(self, judges: list[str]) -> None:
+        """A card beside each file, and the generator's picture."""
+        generator: dict[str, float] = {}
+        for kind, images in (("reconstructions", self.rebuilt), ("mapped z", self.mapped)):
+            generator[f"PSNR of {kind}, dB"] = self._psnr(images)
+            share = laplacian_energy(images).mean() / laplacian_energy(self.renders).mean()
+            generator[f"Laplacian energy of {kind} relative to renders"] = float(share)
+        for name in judges:
+            by = f"by {name}: "
+            attributes, _ = self._network(f"{name}-attributes")
+            identity, _ = self._network(f"{name}-identity")
+            self._write(
+                f"{name}-attributes",
+                {f"right on renders: {k}": v for k, v in self._right(attributes, self.renders).items()},
+            )
+            e, again = self._embed(identity, self.renders), self._embed(identity, self.again)
+            same, other = (e * again).sum(1), (e * again.roll(1, 0)).sum(1)
+            self._write(
+                f"{name}-identity",
+                {
+                    "verification accuracy, all attributes and the scene redrawn": float(
+                        verification_accuracy(same, other)
+                    ),
+                    "cosine of the same identity, all attributes and the scene redrawn": float(same.mean()),
+                    "cosine of different identities": float(other.mean()),
+                },
+            )
+            for kind, images in (("reconstructions", self.rebuilt), ("mapped z", self.mapped)):
+                right = self._right(attributes, images)
+                generator |= {f"{by}right on {kind}: {k}": v for k, v in right.items()}
+                generator[f"{by}identity cosine of renders and {kind}"] = float(
+                    (e * self._embed(identity, images)).sum(1).mean()
+                )
+            rebuilt, drawn = self._embed(identity, self.rebuilt), self._embed(identity, self.oracle)
+            stranger = (e * rebuilt.roll(1, 0)).sum(1).mean()
+            generator[f"{by}identity cosine of renders and others' reconstructions"] = float(stranger)
+            columns = [SCHEMA.index(k) for k in EDITED]
+            right_edits = agreement(SCHEMA.predict(_batched(attributes, self.oracle)), self.asked.labels)[:, columns]
+            generator[f"{by}perfect edits of {', '.join(EDITED)}: all right"] = float(right_edits.amin(1).mean())
+            for what, source in (("render", e), ("reconstruction", rebuilt)):
+                same = (source * drawn).sum(1).mean()
+                generator[f"{by}perfect edits: identity cosine with the source's {what}"] = float(same)
+        generator |= self._exact()
+        picture = self.folder / "synthfaces-generator.png"
+        rows = (self.renders, self.rebuilt, self.mapped, self.asked_renders, self.oracle)
+        montage(torch.cat([images[:SHOWN] for images in rows]), SHOWN, picture)
+        rows_text = "renders; reconstructions; mapped z; renders of the perfect edits; those encoded and decoded"
+        self._write("synthfaces-generator", generator, f"![From above: {rows_text}.]({picture.name})\n\n{rows_text}")
+
+    def _exact(self) -> dict[str, float]:
+        """What the exact world's encoder finds of the renders, read off its latents."""
+        world = ExactWorld(encoder=factor_encoder(self.folder / "synthfaces-generator.safetensors"))
+        found = world.faces(_batched(world.encode, self.renders))
+        right = agreement(found.labels, self.faces.labels).mean(0)
+        where = "encoded into the exact world: "
+        figures = {f"{where}right on renders: {k}": v for k, v in zip(SCHEMA.names, right.tolist(), strict=True)}
+        error = (found.identity - self.faces.identity).abs().mean()
+        return figures | {f"{where}mean error of the identity factors, uniform in [0, 1]": float(error)}
+
+    def _network(self, name: str) -> tuple[nn.Module, dict[str, Any]]:
+        network, config, _ = zoo_network(*tensors.read(self.folder / f"{name}.safetensors"))
+        return network.eval(), config
+
+    def _right(self, judge: nn.Module, images: Tensor) -> dict[str, float]:
+        right = agreement(SCHEMA.predict(_batched(judge, images)), self.faces.labels).mean(0)
+        return dict(zip(SCHEMA.names, right.tolist(), strict=True))
+
+    def _embed(self, network: nn.Module, images: Tensor) -> Tensor:
+        return F.normalize(_batched(network, images), dim=1)
+
+    def _psnr(self, images: Tensor) -> float:
+        return float((10 * torch.log10(4 / (images - self.renders).square().mean((1, 2, 3)))).mean())
+
+    def _write(self, name: str, figures: dict[str, float], picture: str = "") -> None:
+        parameters = sum(v.numel() for v in tensors.read(self.folder / f"{name}.safetensors")[0].values())
+        recipe = f"configs/zoo/{name.removeprefix('synthfaces-')}.yaml"
+        if name.startswith("synthfaces-2-"):
+            recipe = f"configs/zoo/{name.removeprefix('synthfaces-2-')}-2.yaml"
+        lines = [
+            f"# {name}",
+            "",
+            f"{parameters:,} numbers, 64 x 64 pixels. Trained on SynthFaces renders by `{recipe}`. Use: research on",
+            "controllable generation; it knows nothing of real faces.",
+            "",
+            f"Measured on {self.n} held-out renders from the joint distribution. Age and Yaw are right within a tenth",
+            "of their range.",
+            "",
+            "| figure | value |",
+            "|---|---|",
+            *(f"| {key} | {value:.4g} |" for key, value in figures.items()),
+        ]
+        if picture:
+            lines += ["", picture]
+        with atomic(self.folder / f"{name}.md") as temporary:
+            temporary.write_text("\n".join(lines) + "\n")
+        with atomic(self.folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps({"n": self.n, "figures": figures}, indent=2) + "\n")
+
+
+def montage(images: Tensor, columns: int, path: Path, scale: int = 4) -> None:
+    """Writes images (N, 3, H, W) in [-1, 1] as one picture, enlarged without smoothing."""
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    rows = [np.concatenate(list(pixels[i : i + columns]), axis=1) for i in range(0, len(pixels), columns)]
+    sheet = Image.fromarray(np.concatenate(rows, axis=0))
+    with atomic(path) as temporary:
+        sheet.resize((sheet.width * scale, sheet.height * scale), Image.Resampling.NEAREST).save(temporary, "PNG")
+
+
+def _batched(function: Callable[[Tensor], Tensor], x: Tensor, size: int = 50) -> Tensor:
     return torch.cat([function(part) for part in torch.split(x, size)])
-
-
-def _card(part: str, recipe: type, n: int, figures: dict[str, float]) -> None:
-    name = f"{NAME}-{part}"
-    parameters = sum(v.numel() for v in shelf.read(name)[0].values())
-    lines = [
-        f"# {name}",
-        "",
-        (recipe.__doc__ or "").split("\n\n")[0].strip(),
-        "",
-        f"{parameters:,} numbers, 64 x 64 pixels. Trained on SynthFaces renders by `{recipe.__name__}`,",
-        f"`configs/zoo/{part}.yaml`. Use: research on controllable generation; it knows nothing of real faces.",
-        "",
-        f"Measured on {n} held-out renders from the joint distribution (accuracy of Age and Yaw: 1 - |error| / range).",
-        "",
-        "| figure | value |",
-        "|---|---|",
-        *(f"| {key} | {value:.4g} |" for key, value in figures.items()),
-    ]
-    with atomic(shelf.WEIGHTS / f"{name}.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-    with atomic(shelf.WEIGHTS / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps({"n": n, "figures": figures}, indent=2) + "\n")

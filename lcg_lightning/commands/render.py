@@ -4,13 +4,14 @@ from pathlib import Path
 
 import torch
 from rich.progress import track
+from safetensors.torch import save_file
 
 from lcg_lightning.commands.output import MOST, write_images
 from lcg_lightning.data.sources.annotations import write_attributes, write_measures, write_splits
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic_folder, ensure_creatable
 from lcg_lightning.synthfaces.faces import SCHEMA, faces_from_z, held_out, sample_z
-from lcg_lightning.synthfaces.faces import render as draw
+from lcg_lightning.synthfaces.renderer import render as draw
 
 CHUNK = 256
 
@@ -18,8 +19,9 @@ CHUNK = 256
 def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, seed: int = 0) -> Path:
     """Render SynthFaces in the layout of CelebA-HQ.
 
-    Writes images/NNNNN.png, attributes.txt, pose.txt (Yaw Pitch Raw), age.txt (Age) and splits.txt. Train and val
-    contain none of the held-out combinations; test follows the full joint distribution.
+    Writes images/NNNNN.png, attributes.txt, pose.txt (Yaw Pitch Raw), age.txt (Age), splits.txt and, for what knows the
+    truth, faces.safetensors, the z (N, Z_DIM) of each face. Train and val contain none of the held-out combinations;
+    test follows the full joint distribution.
 
     Args:
         out: output folder, which must be new or empty.
@@ -50,6 +52,7 @@ def render(out: Path, train: int = 10000, val: int = 1000, test: int = 1000, see
         write_attributes(part / "attributes.txt", binary, ids, faces.labels[:, : len(binary)])
         write_measures(part / "pose.txt", ["Yaw", "Pitch", "Raw"], ids, torch.stack([yaw, 0 * yaw, 0 * yaw], 1))
         write_measures(part / "age.txt", ["Age"], ids, age[:, None])
+        save_file({"z": z}, part / "faces.safetensors")
         write_splits(part / "splits.txt", ids, ["train"] * train + ["val"] * val + ["test"] * test)
     return out
 

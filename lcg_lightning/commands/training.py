@@ -14,6 +14,9 @@ import lcg_lightning.evaluation.module
 import lcg_lightning.evaluation.tasks
 import lcg_lightning.models.classifier
 import lcg_lightning.models.prior
+import lcg_lightning.recipes.encoder
+import lcg_lightning.recipes.generator
+import lcg_lightning.recipes.second_judges
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
 from lcg_lightning.commands.listing import listing
 from lcg_lightning.errors import UserError

@@ -8,9 +8,12 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.files import require_file
 from lcg_lightning.formats.descriptions import Spec, call, construct, read_spec
 from lcg_lightning.generators.base import Generator
+from lcg_lightning.generators.exact import ExactWorld, factor_encoder
 from lcg_lightning.generators.files import loader_of
 from lcg_lightning.zoo.shelf import WEIGHTS
 
+EXACT = "synthfaces-exact"
+"""Name of :class:`ExactWorld`, which is computed and so has no file."""
 _SUFFIX = "-generator"
 
 
@@ -25,7 +28,8 @@ def load_generator(source: Spec | Generator = "synthfaces", **options: Any) -> G
             ``class_path`` and ``init_args`` of a subclass of :class:`Generator`. Relative paths start at the current
             directory.
         options: options of that kind of generator. StyleGAN2: space, truncation_psi, noise, class_index, encoder;
-            DiffAE: steps, invert_steps; programs: latent_shape, output_range, normal, encoder, trusted.
+            DiffAE: steps, invert_steps; programs: latent_shape, output_range, normal, encoder, trusted;
+            synthfaces-exact: curvature, image_size.
 
     Raises:
         UserError: the file, name or class does not exist; the file is damaged or of an unknown kind; or an option is
@@ -36,8 +40,17 @@ def load_generator(source: Spec | Generator = "synthfaces", **options: Any) -> G
     where, given = read_spec(source)
     if given is not None and "class_path" in given:
         return construct(Generator, {**given, **options}, where)
+    if EXACT in (where, (given or {}).get("path")):
+        own = {k: v for k, v in (given or {}).items() if k != "path"}
+        return call(_exact_world, {**own, **options}, EXACT)
     path, own = find(source)
     return call(loader_of(path), {**own, **options, "path": path}, str(path))
+
+
+def _exact_world(curvature: float = 0.3, image_size: int = 64) -> ExactWorld:
+    """The exact world, with the zoo's encoder of faces where there is one."""
+    file = _zoo_file("synthfaces")
+    return ExactWorld(curvature, image_size, factor_encoder(file) if file.is_file() else None)
 
 
 def in_zoo(source: Any) -> bool:

@@ -1,5 +1,6 @@
 """Loads judges: from the zoo, from users' network files, and from users' classes."""
 
+from collections.abc import Mapping
 from os.path import isfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from lcg_lightning.formats.tensors import part
 from lcg_lightning.judges.attribute import AttributeJudge, Output, Readout
 from lcg_lightning.judges.identity import IdentityNetwork
 from lcg_lightning.networks.convnet import ConvNet
+from lcg_lightning.networks.dilated import DilatedNet
 from lcg_lightning.zoo.shelf import read
+
+ZooNetwork = ConvNet | DilatedNet
 
 
 def load_attribute_judge(spec: Spec | AttributeJudge = "synthfaces") -> AttributeJudge:
@@ -103,11 +107,16 @@ def refuse_size(network: AttributeJudge | IdentityNetwork, size: int) -> None:
         )
 
 
-def _zoo(name: str, kind: str) -> tuple[ConvNet, dict[str, Any], int]:
+def _zoo(name: str, kind: str) -> tuple[ZooNetwork, dict[str, Any], int]:
     if isfile(name):
         raise UserError(f"{name} is not a YAML file; give one that names it under path (see configs/judges)")
-    state, config = read(f"{name}-{kind}")
-    network = ConvNet(**config["network"])
+    return zoo_network(*read(f"{name}-{kind}"))
+
+
+def zoo_network(state: Mapping[str, Tensor], config: dict[str, Any]) -> tuple[ZooNetwork, dict[str, Any], int]:
+    """A judging network of the zoo from its file's content, its configuration and the size of its images."""
+    kind: type[ZooNetwork] = DilatedNet if config.get("architecture") == "DilatedNet" else ConvNet
+    network = kind(**config["network"])
     network.load_state_dict(part(state, "network"))
     return network, config, config["network"].get("size", 64)
 

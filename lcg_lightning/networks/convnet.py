@@ -1,4 +1,4 @@
-"""The small convolutional network behind the zoo's judges, encoder and perceptual loss."""
+"""The small convolutional network behind the zoo's judges, encoder and feature loss."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,19 +55,3 @@ class ConvNet(nn.Module):
         """Outputs (B, num_outputs)."""
         out: Tensor = self.head(self.features(images))
         return out
-
-
-def perceptual_distance(network: ConvNet, images: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared difference of unit-length feature vectors over all positions and stages (Zhang et al., 1801.03924).
-
-    Args:
-        network: frozen, in eval mode.
-        images: (B, 3, H, W) in [-1, 1]; gradients flow into these.
-        targets: (B, 3, H, W) in [-1, 1].
-
-    Returns:
-        A scalar.
-    """
-    pairs = zip(network.maps(images), network.maps(targets.detach()), strict=True)
-    terms = [(F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean() for a, b in pairs]
-    return sum(terms[1:], start=terms[0])

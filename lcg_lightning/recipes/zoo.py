@@ -4,9 +4,7 @@ All of them draw SynthFaces as they go: no image is seen twice. Configurations a
 """
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,20 +14,19 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 
-from lcg_lightning.errors import UserError
-from lcg_lightning.networks.convnet import ConvNet, perceptual_distance
-from lcg_lightning.networks.stylegan2 import StyleGAN2
+from lcg_lightning.networks.convnet import ConvNet
+from lcg_lightning.networks.dilated import DilatedNet
 from lcg_lightning.synthfaces.faces import (
+    FACTORS,
     IDENTITY_DIM,
-    IMAGE_SIZE,
     SCENE_DIM,
     SCHEMA,
     Z_DIM,
     Faces,
     faces_from_z,
     independent_faces,
-    render,
 )
+from lcg_lightning.synthfaces.renderer import render
 
 VALIDATION_SEED = 2**40
 
@@ -113,7 +110,7 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def factors(faces: Faces) -> Tensor:
-    """All that is drawn of a face, (B, 29), in [0, 1]."""
+    """All that is drawn of a face, (B, FACTORS), in [0, 1]."""
     return torch.cat([faces.identity, faces.scene, SCHEMA.unit(faces.labels)], dim=1)
 
 
@@ -123,7 +120,7 @@ class FactorNetwork(Recipe):
     def __init__(self, batch_size: int = 64, lr: float = 2e-3) -> None:
         super().__init__(batch_size, lr, weight_decay=1e-4)
         self.save_hyperparameters()
-        self.network = ConvNet(Z_DIM)
+        self.network = ConvNet(FACTORS)
 
     def training_step(self, seed: int) -> Tensor:
         """One batch of faces with independent attributes."""
@@ -147,13 +144,17 @@ class AttributeRecipe(Recipe):
     def __init__(self, batch_size: int = 64, lr: float = 2e-3) -> None:
         super().__init__(batch_size, lr, weight_decay=1e-4)
         self.save_hyperparameters()
-        self.network = ConvNet(SCHEMA.num_outputs)
+        self.network: ConvNet | DilatedNet = ConvNet(SCHEMA.num_outputs)
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Of a training batch."""
+        return degrade(images, generator)
 
     def training_step(self, seed: int) -> Tensor:
         """Cross entropy and Gaussian negative log-likelihood, on faces with independent attributes."""
         generator = self.generator(seed)
         faces = independent_faces(self.gaussian(generator))
-        outputs = self.network(degrade(render(faces), generator)).float()
+        outputs = self.network(self.augment(render(faces), generator)).float()
         truth = SCHEMA.unit(faces.labels)
         loss: Tensor = outputs.new_zeros(())
         for i, attribute in enumerate(SCHEMA):
@@ -194,14 +195,18 @@ class IdentityRecipe(Recipe):
         super().__init__(batch_size, lr, weight_decay=1e-4)
         self.save_hyperparameters()
         self.temperature = temperature
-        self.network = ConvNet(embedding)
+        self.network: ConvNet | DilatedNet = ConvNet(embedding)
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Of a training batch."""
+        return degrade(images, generator)
 
     def pair(self, seed: int) -> tuple[Tensor, Tensor]:
         """Two renders (B, 3, H, W) each of B identities."""
         generator = self.generator(seed)
         a, b = (independent_faces(self.gaussian(generator)) for _ in range(2))
         b = Faces(a.identity, b.scene, b.labels)
-        return degrade(render(a), generator), degrade(render(b), generator)
+        return self.augment(render(a), generator), self.augment(render(b), generator)
 
     def training_step(self, seed: int) -> Tensor:
         """Contrastive loss over 2 B renders."""
@@ -220,102 +225,3 @@ class IdentityRecipe(Recipe):
         self.log("val/verification", verification_accuracy(same, other), prog_bar=True, batch_size=self.batch_size)
         self.log("val/same", same.mean(), batch_size=self.batch_size)
         self.log("val/other", other.mean(), batch_size=self.batch_size)
-
-
-class GeneratorRecipe(Recipe):
-    """The generator and its encoder into W, trained together by regression on what the renderer knows.
-
-    Of every batch, one half goes z -> mapping -> w -> image and the other image -> encoder -> w -> image. The encoder
-    also regresses the mapping's w of all faces whose z is known. A quarter of the faces has independent attributes
-    and so no z: W reaches beyond the joint distribution.
-
-    Args:
-        factor_network: checkpoint of :class:`FactorNetwork`, the perceptual loss.
-        batch_size: faces a step, a multiple of 4.
-        lr: peak learning rate.
-        w_dim: width of W.
-        channel_base: channels times resolution of the synthesis network.
-        channel_max: most channels.
-        inner_face: weight of the pixels between brows and chin.
-        perceptual: weight of the perceptual loss.
-        alignment: weight of the encoder's regression of w.
-        compile: fuse the element-wise work with torch.compile; needs a C++ compiler, and minutes to start.
-    """
-
-    inner: Tensor
-
-    def __init__(
-        self,
-        factor_network: Path | None = None,
-        batch_size: int = 32,
-        lr: float = 2e-3,
-        w_dim: int = 64,
-        channel_base: int = 1536,
-        channel_max: int = 128,
-        inner_face: float = 3.0,
-        perceptual: float = 0.5,
-        alignment: float = 0.1,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(batch_size, lr)
-        self.save_hyperparameters(ignore=["factor_network"])
-        self.w = dict(perceptual=perceptual, alignment=alignment)
-        self.encoder_config: dict[str, Any] = {"num_outputs": w_dim, "num_features": 256, "widths": (24, 48, 96, 192)}
-        self.network_config: dict[str, Any] = {
-            "z_dim": Z_DIM,
-            "w_dim": w_dim,
-            "img_resolution": IMAGE_SIZE,
-            "channel_base": channel_base,
-            "channel_max": channel_max,
-            "mapping_layers": 4,
-            "mapping_lr_multiplier": 0.3,
-        }
-        self.encoder = ConvNet(**self.encoder_config)
-        self.generator_network = StyleGAN2(**self.network_config)
-        weights = torch.ones(64, 64)
-        weights[18:58, 12:52] = inner_face
-        self.register_buffer("inner", weights / weights.mean(), persistent=False)
-        self.to(memory_format=torch.channels_last)
-        self.factor_network = factor_network
-        self.fuse: Callable[[Any], Any] = torch.compile if compile else lambda function: function
-        self.draw, self.encode = self.fuse(self.generator_network.draw), self.fuse(self.encoder.forward)
-
-    def on_fit_start(self) -> None:
-        """Loads the perceptual network; it stays out of the module and so out of its checkpoints."""
-        if self.factor_network is None:
-            raise UserError("GeneratorRecipe: give factor_network, a checkpoint of FactorNetwork, to train with")
-        critic = FactorNetwork.load_from_checkpoint(self.factor_network, map_location=self.device).network
-        critic.eval().requires_grad_(False)
-        self.distance = self.fuse(partial(perceptual_distance, critic))
-
-    def training_step(self, seed: int) -> Tensor:
-        """Reconstruction, perceptual and alignment losses of one batch."""
-        quarter = self.batch_size // 4
-        z, other = torch.split(self.gaussian(self.generator(seed)), [3 * quarter, self.batch_size - 3 * quarter])
-        known, free = render(faces_from_z(z)), render(independent_faces(other))
-        images = torch.cat([known, free]).contiguous(memory_format=torch.channels_last)
-        mapped, encoded = self.generator_network.mapping(z), self.encode(images)
-        out = self.draw(torch.cat([mapped[: 2 * quarter], encoded[2 * quarter :]])).float()
-        with torch.no_grad():
-            average = self.generator_network.mapping.w_avg
-            average.lerp_(mapped.detach().float().mean(0), 0.005)
-        error = out - images
-        pixels = ((error.abs() + error.square()) * self.inner).mean()
-        align = F.mse_loss(encoded[: 3 * quarter].float(), mapped.detach().float())
-        features = self.distance(out, images)
-        loss: Tensor = pixels + self.w["perceptual"] * features + self.w["alignment"] * align
-        names = ("pixels", "features", "align")
-        self.log_dict(
-            {f"train/{k}": v for k, v in zip(names, (pixels, features, align), strict=True)},
-            prog_bar=True,
-            batch_size=self.batch_size,
-        )
-        return loss
-
-    def validation_step(self, seed: int) -> None:
-        """Peak signal-to-noise ratio of reconstructions and of mapped z, on faces from the joint."""
-        z = self.gaussian(self.generator(seed))
-        images = render(faces_from_z(z))
-        for name, w in (("mapped", self.generator_network.mapping(z)), ("encoded", self.encoder(images))):
-            error = (self.generator_network.draw(w).float().clamp(-1, 1) - images).square().mean((1, 2, 3))
-            self.log(f"val/psnr_{name}", (10 * torch.log10(4 / error)).mean(), prog_bar=True, batch_size=len(z))

@@ -1,8 +1,10 @@
-"""SynthFaces: a procedural world of faces whose attributes, identity and joint distribution are known.
+"""The faces: their factors, their attributes and the joint distribution of both.
 
-A face is a standard Gaussian vector z of :data:`Z_DIM` numbers. Fixed transforms make of it an identity (16 factors:
-skin, hair, face shape, eyes, brows, nose, mouth), a scene (5 factors: background, clothes, colours of hat and
-frame) and eight attributes; :func:`render` draws it.
+A face is the direction of a vector z of :data:`Z_DIM` numbers, standard Gaussian when faces are drawn. Its length
+means nothing, as in StyleGAN2, whose mapping network sees z / rms(z) alone. :func:`uniforms` makes 24 independent
+uniform numbers of a direction, exactly; they are eight attributes, an identity (12 factors: skin, hair, face shape,
+eyes, brows, nose, mouth) and a scene (4 factors: background, clothes, hat), and
+:func:`~lcg_lightning.synthfaces.renderer.render` draws them.
 
 The joint distribution of the attributes, with a the age on a scale from 0 (18 years) to 1 (80 years):
 
@@ -26,11 +28,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.special import ndtr
+from torch.special import ndtr, ndtri
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 
-IMAGE_SIZE = 64
 SCHEMA = AttributeSchema(
     (
         Attribute("Eyeglasses"),
@@ -45,14 +46,37 @@ SCHEMA = AttributeSchema(
 )
 """Age in years, yaw in degrees (positive turns towards the right edge of the picture)."""
 
-IDENTITY_DIM, SCENE_DIM = 16, 5
-Z_DIM = IDENTITY_DIM + SCENE_DIM + len(SCHEMA)
+IDENTITY = (
+    "skin",
+    "hair colour",
+    "hair length",
+    "parting",
+    "face width",
+    "face height",
+    "jaw",
+    "eye size",
+    "eye colour",
+    "brows",
+    "nose",
+    "mouth",
+)
+"""Names of the identity factors, columns of :attr:`Faces.identity`."""
+SCENE = ("background hue", "background light", "clothes", "hat and frame")
+"""Names of the scene factors, columns of :attr:`Faces.scene`."""
+LABELS_DIM, IDENTITY_DIM, SCENE_DIM, SLACK_DIM = len(SCHEMA), len(IDENTITY), len(SCENE), 8
+FACTORS = LABELS_DIM + IDENTITY_DIM + SCENE_DIM
+"""Numbers that make a face: those of its labels first, then identity and scene."""
+Z_DIM = FACTORS + SLACK_DIM
+"""Width of z. Its last numbers are seen nowhere: they leave the others room to vary on their own."""
 HELD_OUT = (
     ("Beard", "Hat", "Smiling"),
     ("Bald", "Eyeglasses", "Smiling"),
     ("Eyeglasses", "Gray_Hair", "Hat"),
 )
-HAIR_LENGTH = 3  # column of z
+HAIR_LENGTH = IDENTITY.index("hair length")
+YAW_DEVIATION = 12.0
+EDGE = 1e-5
+"""What is moved stays this far off the border of a label, so that rounding to float32 does not change it."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +84,8 @@ class Faces:
     """A batch of faces.
 
     Attributes:
-        identity: (B, 16) in (0, 1), uniform each.
-        scene: (B, 5) in (0, 1), uniform each.
+        identity: (B, 12) in (0, 1), uniform each.
+        scene: (B, 4) in (0, 1), uniform each.
         labels: (B, 8) attribute labels in natural units, columns as in :data:`SCHEMA`.
     """
 
@@ -73,12 +97,74 @@ class Faces:
         return len(self.labels)
 
 
-def faces_from_z(z: Tensor) -> Faces:
-    """Faces that standard Gaussian rows z (B, Z_DIM) stand for; deterministic."""
-    u = ndtr(z)
-    identity, scene, v = u.tensor_split((IDENTITY_DIM, IDENTITY_DIM + SCENE_DIM), dim=1)
-    age, short = v[:, 6], (identity[:, HAIR_LENGTH] < 0.5).float()
-    probability = torch.stack(
+def sphere_cdf(s: Tensor, dim: int) -> Tensor:
+    """Distribution function of one coordinate s in [-1, 1] of a uniform point on the unit sphere in ``dim`` dimensions.
+
+    The density is proportional to cos(x)^(dim - 2) at s = sin(x); its integral is a finite recursion in dim.
+    """
+    s = s.clamp(-1.0, 1.0)
+    cosine = (1.0 - s.square()).sqrt()
+    power = (dim - 2) % 2
+    integral, half = (s, 1.0) if power else (torch.asin(s), math.pi / 2)
+    while power < dim - 2:
+        power += 2
+        integral = s * cosine ** (power - 1) / power + integral * ((power - 1) / power)
+        half *= (power - 1) / power
+    return (0.5 + 0.5 * integral / half).clamp(0.0, 1.0)
+
+
+def _remainder(z: Tensor) -> Tensor:
+    """Length (B, FACTORS) of each coordinate together with all that follow it."""
+    return z.square().flip(1).cumsum(1).flip(1)[:, :FACTORS].sqrt().clamp_min(1e-12)
+
+
+def uniforms(z: Tensor) -> Tensor:
+    """The directions of z (B, Z_DIM) as numbers (B, FACTORS) in [0, 1], independent and uniform for Gaussian z.
+
+    Each coordinate is measured against the length of itself and those after it. Given the ones before, that ratio
+    is a coordinate of a uniform point on the sphere of the dimensions that are left.
+    """
+    s = z[:, :FACTORS] / _remainder(z)
+    return torch.stack([sphere_cdf(column, Z_DIM - i) for i, column in enumerate(s.unbind(1))], 1)
+
+
+def with_uniforms(z: Tensor, u: Tensor) -> Tensor:
+    """The z (B, Z_DIM) of given :func:`uniforms` u (B, FACTORS), with the length and the slack's direction of another.
+
+    Args:
+        z: (B, Z_DIM).
+        u: (B, FACTORS) in (0, 1).
+    """
+    slack = z[:, FACTORS:].double()
+    left = z.double().square().sum(1).sqrt()
+    columns = []
+    for i, target in enumerate(u.double().unbind(1)):
+        s = _sphere_quantile(target, Z_DIM - i)
+        columns.append(left * s)
+        left = left * (1.0 - s.square()).clamp_min(0.0).sqrt()
+    rest = slack / slack.square().sum(1, keepdim=True).sqrt().clamp_min(1e-300) * left[:, None]
+    return torch.cat([torch.stack(columns, 1), rest], 1).to(z.dtype)
+
+
+def _sphere_quantile(u: Tensor, dim: int) -> Tensor:
+    """Inverse of :func:`sphere_cdf` in four or more dimensions, by bisection and then Newton's method."""
+    low, high = torch.full_like(u, -1.0), torch.full_like(u, 1.0)
+    for _ in range(12):
+        middle = (low + high) / 2
+        below = sphere_cdf(middle, dim) < u
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    s = (low + high) / 2
+    peak = math.exp(math.lgamma(dim / 2) - math.lgamma((dim - 1) / 2)) / math.sqrt(math.pi)
+    for _ in range(5):
+        density = peak * (1.0 - s.square()) ** ((dim - 3) / 2)
+        s = torch.clamp(s - (sphere_cdf(s, dim) - u) / density.clamp_min(1e-30), low, high)
+    return s
+
+
+def probabilities(age: Tensor, hair_length: Tensor) -> Tensor:
+    """Probability (B, 6) of each binary attribute, from age in [0, 1] and the uniform number of the hair's length."""
+    short = (hair_length < 0.5).to(age.dtype)
+    return torch.stack(
         [
             0.12 + 0.50 * age,
             0.60 - 0.15 * age,
@@ -89,10 +175,97 @@ def faces_from_z(z: Tensor) -> Faces:
         ],
         dim=1,
     )
-    binary = (v[:, :6] < probability).float()
-    yaw = (12.0 * z[:, -1]).clamp(-30.0, 30.0)
+
+
+def faces_from_z(z: Tensor) -> Faces:
+    """Faces that the directions of z (B, Z_DIM) stand for; deterministic."""
+    return faces_from_uniforms(uniforms(z))
+
+
+def faces_from_uniforms(u: Tensor) -> Faces:
+    """Faces of independent uniform numbers u (B, FACTORS)."""
+    v, identity, scene = u.tensor_split((LABELS_DIM, LABELS_DIM + IDENTITY_DIM), dim=1)
+    age = v[:, SCHEMA.index("Age")]
+    binary = (v[:, :6] < probabilities(age, identity[:, HAIR_LENGTH])).to(u.dtype)
+    yaw = (YAW_DEVIATION * ndtri(v[:, SCHEMA.index("Yaw")])).clamp(-30.0, 30.0)
     labels = torch.cat([binary, (18.0 + 62.0 * age)[:, None], yaw[:, None]], dim=1)
     return Faces(identity, scene, labels)
+
+
+def independent_faces(z: Tensor) -> Faces:
+    """Faces of rows z (B, Z_DIM) whose attributes are independent of each other and of the identity.
+
+    Each binary attribute shows on half of them.
+    """
+    u = uniforms(z)
+    faces = faces_from_uniforms(u)
+    return Faces(faces.identity, faces.scene, torch.cat([(u[:, :6] < 0.5).to(u.dtype), faces.labels[:, 6:]], dim=1))
+
+
+def with_labels(u: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest faces with other labels: the exact counterfactual of an edit, on :func:`uniforms`.
+
+    Identity, scene and every attribute that is not asked for stay. Where a binary attribute changes, its number
+    crosses over to the same relative distance from the border; where age moves the border of an attribute that is
+    not asked for, its number keeps its relative place on its side.
+
+    Args:
+        u: (B, FACTORS).
+        targets: (B, 8) labels in natural units, NaN where nothing is asked.
+
+    Returns:
+        u of the changed faces, and (B,) bool: False where labels were asked for, or should have stayed, that never
+        occur together, such as a beard beside long hair or grey hair at twenty; there, that attribute does not show.
+    """
+    targets = targets.to(u)
+    asked = ~targets.isnan()
+    age, hair = SCHEMA.index("Age"), LABELS_DIM + HAIR_LENGTH
+    border = probabilities(u[:, age], u[:, hair])
+    shown = u[:, :6] < border
+    depth = torch.where(shown, u[:, :6] / border.clamp_min(1e-12), (u[:, :6] - border) / (1.0 - border))
+    out = u.clone()
+    for name in ("Age", "Yaw"):
+        i = SCHEMA.index(name)
+        out[:, i] = torch.where(asked[:, i], _continuous(name, targets[:, i]), u[:, i])
+    border = probabilities(out[:, age], u[:, hair])
+    wanted = torch.where(asked[:, :6], targets[:, :6] > 0.5, shown)
+    show = wanted & (border > 0)
+    depth = torch.where(show == shown, depth, 1.0 - depth).clamp(EDGE, 1.0 - EDGE)
+    moved = torch.where(show, depth * border, border + depth * (1.0 - border))
+    out[:, :6] = torch.where((show == shown) & ~asked[:, age, None], u[:, :6], moved)
+    return out, (show == wanted).all(1)
+
+
+def attempt(z: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """One attempt of the rejection sampler of faces given labels, from Gaussian rows z (B, Z_DIM).
+
+    Continuous attributes, which depend on nothing before them, are set to their targets; binary ones are left to
+    chance. Accepted rows follow the joint given the targets, exactly.
+
+    Args:
+        z: (B, Z_DIM).
+        targets: (B, 8) labels in natural units, NaN where nothing is asked.
+
+    Returns:
+        u (B, FACTORS), and (B,) bool: the rows that show what was asked.
+    """
+    targets = targets.to(z)
+    asked = ~targets.isnan()
+    u = uniforms(z)
+    for name in ("Age", "Yaw"):
+        i = SCHEMA.index(name)
+        u[:, i] = torch.where(asked[:, i], _continuous(name, targets[:, i]), u[:, i])
+    labels = faces_from_uniforms(u).labels
+    return u, ((labels == targets) | ~asked)[:, :6].all(1)
+
+
+def _continuous(name: str, target: Tensor) -> Tensor:
+    """The uniform number of an age or a yaw in natural units."""
+    unit: Tensor
+    if name == "Yaw":
+        unit = ndtr(target / YAW_DEVIATION)
+        return unit
+    return ((target - 18.0) / 62.0).clamp(EDGE, 1.0 - EDGE)
 
 
 def sample_z(n: int, seed: int) -> Tensor:
@@ -104,158 +277,3 @@ def held_out(labels: Tensor) -> Tensor:
     """Rows (B,) bool that show one of the combinations left out of training."""
     columns = [[SCHEMA.index(name) for name in combination] for combination in HELD_OUT]
     return torch.stack([labels[:, c].bool().all(1) for c in columns]).any(0)
-
-
-def _mix(a: tuple[float, ...], b: tuple[float, ...], s: Tensor) -> Tensor:
-    """Colours (B, 3) between a (s = 0) and b (s = 1)."""
-    return torch.lerp(s.new_tensor(a), s.new_tensor(b), s[:, None])
-
-
-def _hue(s: Tensor, dark: float, light: float) -> Tensor:
-    """Colours (B, 3) around the hue circle, channels between dark and light."""
-    phase = s[:, None] + s.new_tensor([0.0, 1 / 3, 2 / 3])
-    return dark + (light - dark) * (0.5 + 0.5 * torch.cos(2 * math.pi * phase))
-
-
-def render(faces: Faces, size: int = IMAGE_SIZE, chunk: int = 32) -> Tensor:
-    """Draws faces.
-
-    Every shape is a signed distance whose edge is smoothed over one pixel, so there is no supersampling.
-
-    Args:
-        faces: B faces.
-        size: pixels along an edge.
-        chunk: faces drawn at a time; small enough that a layer stays in the CPU cache.
-
-    Returns:
-        images (B, 3, size, size) in [-1, 1].
-    """
-    parts = zip(*(torch.split(x, chunk) for x in (faces.identity, faces.scene, faces.labels)), strict=True)
-    return torch.cat([_draw(identity, scene, labels, size) for identity, scene, labels in parts])
-
-
-def _draw(identity: Tensor, scene: Tensor, labels: Tensor, size: int) -> Tensor:
-    b = len(labels)
-    pixel = 2.0 / size
-    axis = (torch.arange(size, device=labels.device, dtype=labels.dtype) + 0.5) * pixel - 1.0
-    x, y = axis[None, None, :], axis[None, :, None]  # (1, 1, W), (1, H, 1); y points down
-
-    def per_face(v: Tensor) -> Tensor:
-        return v.reshape(b, 1, 1)
-
-    def between(low: float, high: float, s: Tensor) -> Tensor:
-        return per_face(low + (high - low) * s)
-
-    glasses, smiling, beard, bald, hat, gray = (per_face(labels[:, i]) for i in range(6))
-    age = per_face((labels[:, 6] - 18.0) / 62.0)
-    turn = 0.55 * torch.sin(per_face(labels[:, 7]) * (math.pi / 180.0))
-    f = identity.unbind(1)
-
-    skin = _mix((0.98, 0.84, 0.74), (0.40, 0.25, 0.17), f[0])
-    natural = torch.where(
-        f[1][:, None] < 0.5,
-        _mix((0.07, 0.05, 0.05), (0.42, 0.24, 0.10), 2 * f[1]),
-        _mix((0.42, 0.24, 0.10), (0.90, 0.72, 0.32), 2 * f[1] - 1),
-    )
-    natural = natural + f[2][:, None] ** 2 * natural.new_tensor([0.22, -0.02, -0.04])
-    hair = torch.lerp(natural, natural.new_tensor([0.76, 0.77, 0.80]), gray[:, 0])
-    length = between(-0.05, 0.95, f[HAIR_LENGTH])
-    face_w, face_h = between(0.50, 0.64, f[4]), between(0.66, 0.80, f[5])
-    jaw = between(0.05, 0.45, f[6])
-    eye_x, eye_r = between(0.23, 0.32, f[7]), between(0.09, 0.145, f[8])
-    iris = torch.where(
-        f[9][:, None] < 0.5,
-        _mix((0.25, 0.12, 0.04), (0.25, 0.55, 0.25), 2 * f[9]),
-        _mix((0.25, 0.55, 0.25), (0.30, 0.60, 0.95), 2 * f[9] - 1),
-    )
-    brow_h, brow_tilt = between(0.016, 0.045, f[10]), between(-0.45, 0.45, f[11])
-    nose_w, nose_y = between(0.06, 0.14, f[12]), between(0.13, 0.23, f[13])
-    mouth_w = between(0.15, 0.25, f[14])
-    lips = _mix((0.80, 0.42, 0.40), (0.62, 0.10, 0.20), f[15])
-
-    head_x = 0.35 * turn
-    hx = x - head_x  # (B, 1, W) about the head's axis
-    radius = 1.02  # the head as a cylinder: features turn with it, the far side narrows
-    u = radius * torch.asin(x / radius) - turn
-    au = u.abs()
-    eye_y = 0.0
-
-    top = 0.5 + 0.38 * torch.tanh(torch.stack([3 * scene[:, 0] - 1.5, 3 * scene[:, 1] - 1.5, 1.5 - 3 * scene[:, 0]], 1))
-    canvas = top[:, :, None, None] * (0.82 + 0.18 * y[:, None]).expand(b, 1, size, size)
-
-    def paint(colour: Tensor, distance: Tensor, opacity: Tensor | float = 1.0) -> None:
-        nonlocal canvas
-        alpha = (0.5 - distance / pixel).clamp_(0.0, 1.0).mul_(opacity)
-        canvas = torch.lerp(canvas, colour[:, :, None, None], alpha[:, None])
-
-    def ellipse(px: Tensor, py: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
-        q = torch.sqrt((px / rx) ** 2 + (py / ry) ** 2)
-        smaller = torch.minimum(torch.as_tensor(rx), torch.as_tensor(ry))
-        return (q - 1.0) * smaller
-
-    def box(px: Tensor, py: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
-        return torch.maximum(px.abs() - rx, py.abs() - ry)
-
-    def segment(x0: Tensor | float, y0: Tensor | float, x1: Tensor | float, y1: Tensor | float, r: float) -> Tensor:
-        dx, dy = torch.as_tensor(x1 - x0), torch.as_tensor(y1 - y0)
-        h = (((au - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy)).clamp(0.0, 1.0)
-        return torch.sqrt((au - x0 - h * dx) ** 2 + (y - y0 - h * dy) ** 2) - r
-
-    face = ellipse(hx / (1.0 - jaw * (y - 0.05).clamp(min=0.0)), y - 0.03, face_w, face_h)
-    back = ellipse(hx, (y + 0.15).clamp(max=0.0), face_w + 0.14 - 0.06 * bald, 0.72)
-    back = torch.maximum(back, y - torch.where(bald > 0, torch.full_like(length, 0.12), length))
-    paint(hair, torch.maximum(back, -2.0 + 1.78 * bald - y))
-    paint(skin * 0.78, box(hx, y - 1.0, 0.24, 0.40))
-    paint(_hue(scene[:, 2], 0.15, 0.75), ellipse(x, y - 1.28, 0.85, 0.46))
-    paint(skin * 0.88, ellipse(hx.abs() - face_w, y - 0.06, 0.09, 0.15))
-    paint(skin, face)
-
-    ink = skin * 0.50
-    lines = torch.minimum(box(u, y + 0.36, 0.24, 0.012), box(u, y + 0.28, 0.28, 0.012))
-    folds = segment(nose_w + 0.06, nose_y, mouth_w + 0.08, nose_y + 0.20, 0.016)
-    bags = torch.maximum(ellipse(au - eye_x, y - eye_y, eye_r + 0.05, eye_r + 0.045).abs() - 0.014, eye_y + 0.05 - y)
-    paint(ink, torch.maximum(torch.minimum(torch.minimum(lines, folds), bags), face), age)
-
-    beard_edge = 0.32 - 0.9 * (au - 0.05).clamp(min=0.0) ** 2 - y
-    paint(hair * 0.72, torch.maximum(face, beard_edge), beard)
-
-    cap = torch.maximum(ellipse(hx, y + 0.02, face_w + 0.10, face_h + 0.10), y + 0.34 - 0.35 * au**2)
-    paint(hair, cap, 1.0 - bald)
-
-    white = skin.new_tensor([0.97, 0.97, 0.97]).expand(b, 3)
-    black = skin.new_tensor([0.05, 0.05, 0.06]).expand(b, 3)
-    paint(white, ellipse(au - eye_x, y - eye_y, eye_r, 0.68 * eye_r))
-    pupil = ellipse(au - eye_x, y - eye_y, 0.62 * eye_r, 0.62 * eye_r)
-    paint(iris, pupil)
-    paint(black, pupil + 0.34 * eye_r)
-    paint(hair * 0.8, box(au - eye_x, y - eye_y + 0.175 + brow_tilt * (au - eye_x), 0.13, brow_h))
-    bridge = box(u - 0.1 * turn, y - 0.5 * nose_y, 0.25 * nose_w, 0.5 * nose_y)
-    paint(skin * 0.74, torch.minimum(bridge, ellipse(u - 0.2 * turn, y - nose_y, nose_w, 0.075)))
-
-    closed = box(u, y - 0.45, mouth_w, 0.034)
-    paint(lips, closed, 1.0 - smiling)
-    grin = torch.maximum(ellipse(u, y - 0.37, 1.35 * mouth_w, 0.21), 0.37 - y)
-    paint(lips, grin - 0.035, smiling)
-    paint(white, grin + 0.02, smiling)
-
-    frame = _mix((0.06, 0.06, 0.08), (0.55, 0.10, 0.10), scene[:, 3])
-    lens = ellipse(au - eye_x - 0.01, y - eye_y, 0.205, 0.185)
-    paint(skin.new_tensor([0.75, 0.90, 1.0]).expand(b, 3), lens, 0.25 * glasses)
-    arms = box(au - face_w, y - eye_y + 0.03, (face_w - eye_x - 0.2).clamp(min=0.02), 0.022)
-    rims = torch.minimum(torch.minimum(lens.abs() - 0.028, box(u, y - eye_y + 0.02, eye_x - 0.18, 0.024)), arms)
-    paint(frame, rims, glasses)
-
-    cloth = _hue(scene[:, 4], 0.10, 0.80)
-    paint(cloth, torch.maximum(ellipse(hx, y + 0.50, face_w + 0.15, 0.50), y + 0.50), hat)
-    paint(cloth * 0.6, box(hx - 0.4 * turn, y + 0.50, face_w + 0.22, 0.055), hat)
-    return canvas.clamp_(0.0, 1.0).mul_(2.0).sub_(1.0)
-
-
-def independent_faces(z: Tensor) -> Faces:
-    """Faces of standard Gaussian rows z (B, Z_DIM) whose attributes are independent of each other and of the identity.
-
-    Each binary attribute shows on half of them.
-    """
-    faces = faces_from_z(z)
-    binary = (z[:, IDENTITY_DIM + SCENE_DIM :][:, :6] < 0).float()
-    return Faces(faces.identity, faces.scene, torch.cat([binary, faces.labels[:, 6:]], dim=1))

@@ -1,6 +1,7 @@
 """The renderer's determinism, its stated joint distribution, and that what it draws shows each attribute."""
 
 import pytest
+import scipy.stats
 import torch
 
 from lcg_lightning.attributes import AttributeSchema
@@ -8,15 +9,20 @@ from lcg_lightning.commands.render import render as render_to_disk
 from lcg_lightning.data.sources.celebahq import CelebAHQ
 from lcg_lightning.errors import UserError
 from lcg_lightning.synthfaces.faces import (
+    FACTORS,
+    HAIR_LENGTH,
     HELD_OUT,
     SCHEMA,
     Faces,
     faces_from_z,
     held_out,
     independent_faces,
-    render,
     sample_z,
+    sphere_cdf,
+    uniforms,
+    with_uniforms,
 )
+from lcg_lightning.synthfaces.renderer import render
 
 
 def test_an_image_depends_on_its_z_alone():
@@ -33,6 +39,34 @@ def test_larger_renders_average_to_smaller_ones():
     faces = faces_from_z(sample_z(16, 0))
     fine = torch.nn.functional.avg_pool2d(render(faces, size=256), 4)
     assert (render(faces) - fine).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("dim", [2, 3, 4, 5, 22, 23, 24])
+def test_sphere_coordinates_have_the_distribution_of_a_students_t(dim):
+    """The classical relation: t = sqrt(dim - 1) s / sqrt(1 - s^2) has dim - 1 degrees of freedom."""
+    s = torch.linspace(-0.99, 0.99, 41, dtype=torch.float64)
+    t = (dim - 1) ** 0.5 * s / (1 - s.square()).sqrt()
+    expected = torch.from_numpy(scipy.stats.t.cdf(t.numpy(), dim - 1))
+    torch.testing.assert_close(sphere_cdf(s, dim), expected, rtol=0, atol=1e-12)
+
+
+def test_a_face_is_a_direction_and_its_coordinates_are_uniform():
+    z = sample_z(100_000, 2)
+    torch.testing.assert_close(uniforms(3.0 * z), uniforms(z), rtol=0, atol=1e-5)
+    u = uniforms(z)
+    for column in u.double().unbind(1):
+        assert scipy.stats.kstest(column.numpy(), "uniform").statistic < 0.007
+    extreme = (u[:, :12] - 0.5).abs().amax(1) > 0.497  # rows picked by some columns say nothing of the others
+    for column in u[extreme, 12:].double().unbind(1):
+        assert scipy.stats.kstest(column.numpy(), "uniform").statistic < 0.02
+
+
+def test_uniforms_can_be_set_at_will():
+    z, u = sample_z(500, 4).double(), torch.rand(500, FACTORS, generator=torch.Generator().manual_seed(0)).double()
+    moved = with_uniforms(z, u)
+    torch.testing.assert_close(uniforms(moved), u, rtol=0, atol=1e-9)
+    torch.testing.assert_close(moved.norm(dim=1), z.norm(dim=1))
+    torch.testing.assert_close(with_uniforms(z, uniforms(z)), z, rtol=0, atol=1e-9)
 
 
 def test_joint_distribution_is_the_documented_one():
@@ -53,7 +87,7 @@ def test_joint_distribution_is_the_documented_one():
         for old in (a < 0.5, a >= 0.5):
             assert column[name][old].mean() == pytest.approx(probability[old].mean().item(), abs=0.006), name
     assert column["Yaw"].std() == pytest.approx(11.84, abs=0.1)
-    long_hair = faces_from_z(sample_z(200_000, 1)).identity[:, 3] >= 0.5
+    long_hair = faces_from_z(sample_z(200_000, 1)).identity[:, HAIR_LENGTH] >= 0.5
     assert labels[long_hair][:, [SCHEMA.index("Beard"), SCHEMA.index("Bald")]].sum() == 0
     assert held_out(labels).float().mean() > 0.05
 
