@@ -21,7 +21,7 @@ from lcg_lightning.synthfaces.faces import SCHEMA
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASKS = Path(__file__).resolve().parent / "tasks"
 MARK = ".lcg-demo"  # in folders that a demo made, and so may remove
-METHODS = ("lcg", "arithmetic", "unguided", "real")
+METHODS = ("lcg", "arithmetic", "unguided", "real", "oracle")
 EDIT_SCALES = {"lcg": (1.0, 4.0), "arithmetic": (2.0, 4.0)}  # beside each method's default
 
 console = Console()
@@ -110,7 +110,8 @@ def evaluate(out: Path, task: str, method: str, n: int, **options: float) -> Non
 def evaluation(demo_folder: Path, task: str, method: str, out: Path) -> list[str]:
     """Arguments of ``lcg`` that evaluate a method on a task, with what a demo left in its folder."""
     files = [CONFIGS / "evaluation/base.yaml", CONFIGS / f"evaluation/{method}.yaml", TASKS / f"{task}.yaml"]
-    networks = {"lcg": ("prior", "classifier"), "real": ()}.get(method, ("prior",))
+    networks = {"lcg": ("prior", "classifier"), "real": (), "oracle": ()}.get(method, ("prior",))
+    truth = [f"--model.init_args.method.init_args.faces={demo_folder / 'faces'}"] if method == "oracle" else []
     return [
         "test",
         *(f"--config={file}" for file in files),
@@ -118,6 +119,7 @@ def evaluation(demo_folder: Path, task: str, method: str, out: Path) -> list[str
         f"--model.init_args.images={demo_folder / 'faces/images'}",
         f"--model.init_args.out={out}",
         *(f"--model.init_args.method.init_args.{k}={demo_folder / k / 'last.ckpt'}" for k in networks),
+        *truth,
     ]
 
 

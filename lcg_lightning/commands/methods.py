@@ -2,6 +2,6 @@
 
 from typing import Any
 
-from lcg_lightning.methods import arithmetic, lcg, real, retrieval, unguided  # noqa: F401 - known to the parser
+from lcg_lightning.methods import arithmetic, lcg, oracle, real, retrieval, unguided  # noqa: F401 - the parser's
 
 DEFAULT_METHOD: dict[str, Any] = {"class_path": "lcg_lightning.methods.lcg.LatentClassifierGuidance"}

@@ -1,0 +1,136 @@
+"""The oracle: what a method would answer that knows the truth of SynthFaces, and so the row that none can beat."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lcg_lightning.conditions import Condition, targets
+from lcg_lightning.data.images import image_id
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.diffusion.noise import SampleNoise
+from lcg_lightning.errors import UserError
+from lcg_lightning.generators.exact import LATENT_DIM, ExactWorld
+from lcg_lightning.methods.base import Edit, Method
+from lcg_lightning.synthfaces.faces import SCHEMA, Z_DIM, Faces, attempt, faces_from_uniforms, faces_from_z
+from lcg_lightning.synthfaces.renderer import render
+
+MOST_DRAWS = 5000
+"""Attempts at each sample; a condition that is rarer is refused."""
+
+
+class Oracle(Method):
+    """Generation draws exact samples of the faces that show what is asked; an edit changes that and nothing else.
+
+    In the exact world answers are computed. For any other generator of SynthFaces, one with an encoder, they are
+    rendered and encoded: what is lost is what the generator cannot show.
+
+    Args:
+        faces: the folder that ``lcg render`` made, whose test images the store's test rows are; needed to edit with a
+            generator that is not the exact world.
+    """
+
+    name = "oracle"
+
+    def __init__(self, faces: Path | None = None) -> None:
+        super().__init__(faces=faces)
+        self.folder = faces
+
+    def prepare(self, store: LatentStore, space: LatentSpace) -> None:
+        """Reads the truth of the test rows.
+
+        Raises:
+            UserError: the store is not of SynthFaces, or its generator cannot encode.
+        """
+        if store.schema != SCHEMA:
+            raise UserError(f"method oracle: knows SynthFaces alone, and {store.path} has other attributes")
+        self.space = space
+        self.world = space.generator if isinstance(space.generator, ExactWorld) else None
+        if self.world is None and not space.generator.can("encode"):
+            raise UserError("method oracle: renders and encodes its answers, and this generator has no encoder")
+        if self.world is None and self.folder is not None:
+            rows = store.split("test")
+            self.known = space.standardize(rows.latents)
+            self.z = _read_faces(self.folder, rows.ids)
+
+    def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
+        """Latents (B, D) of faces drawn from the joint given the condition; a sample's draws belong to it alone.
+
+        Raises:
+            UserError: a sample that no attempt satisfies.
+        """
+        asked = targets(condition, SCHEMA, len(noise.index)).to(noise.device)
+        left = torch.arange(len(asked), device=noise.device)
+        found: list[tuple[Tensor, Tensor]] = []
+        for draw in range(MOST_DRAWS):
+            if not len(left):
+                break
+            of_rest = SampleNoise(noise.seed, noise.index.to(left.device)[left], LATENT_DIM, noise.device)
+            accepted, answers = self._attempt(of_rest(draw), asked[left])
+            found.append((left[accepted], answers))
+            left = left[~accepted]
+        if len(left):
+            first = int(noise.index[left[0].cpu()])
+            raise UserError(
+                f"method oracle: none of {MOST_DRAWS} faces drawn for sample {first} shows what is asked of it "
+                f"({len(left)} such samples); the condition is too rare"
+            )
+        order = torch.cat([rows for rows, _ in found]).argsort()
+        answers = torch.cat([part for _, part in found])[order]
+        return self.space.standardize(answers) if self.world else self._encode(faces_from_uniforms(answers))
+
+    def _attempt(self, z: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """Which rows are samples (B,), and their latents (A, 64) in the exact world, else uniforms (A, FACTORS)."""
+        if self.world:
+            return self.world.attempt(z, asked)
+        u, accepted = attempt(z[:, :Z_DIM], asked)
+        return accepted, u[accepted]
+
+    def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
+        """Latents (B, D) after each step, every one made from the source.
+
+        Raises:
+            UserError: sources that are no test rows of the store.
+        """
+        asked = [targets(step.merged, SCHEMA, len(source)).to(source) for step in steps]
+        if self.world:
+            w = self.space.unstandardize(source)
+            return [self.space.standardize(self.world.counterfactual(w, rows)[0]).to(source) for rows in asked]
+        faces = self._faces(source)
+        answers = []
+        for rows in asked:
+            labels = torch.where(rows.isnan(), faces.labels, rows.to(faces.labels))
+            answers.append(self._encode(Faces(faces.identity, faces.scene, labels)))
+        return answers
+
+    def _faces(self, source: Tensor) -> Faces:
+        """The faces of source latents (B, D)."""
+        if self.folder is None:
+            raise UserError("method oracle: to edit it must know the faces; give the folder that lcg render made")
+        nearest = torch.cdist(source.cpu().float(), self.known.float()).min(1)
+        if (nearest.values > 1e-2).any():
+            raise UserError("method oracle: a source is none of the store's test rows; it knows no other face")
+        return faces_from_z(self.z[nearest.indices].to(source.device))
+
+    def _encode(self, faces: Faces) -> Tensor:
+        return self.space.encode(render(faces, self.space.generator.image_size).float())
+
+
+def _read_faces(folder: Path, ids: Sequence[str]) -> Tensor:
+    """The z (B, Z_DIM) of faces in a folder of ``lcg render``, by the ids of their images."""
+    file = folder / "faces.safetensors"
+    try:
+        z = load_file(file)["z"]
+    except (OSError, SafetensorError, KeyError):
+        raise UserError(f"{file} cannot be read as the faces of a data set; make it with lcg render") from None
+    try:
+        rows = [int(image_id(name)) for name in ids]
+    except ValueError:
+        raise UserError(f"{folder}: the store's rows are not those of this data set, but {ids[0]} and others") from None
+    if z.shape[1:] != (Z_DIM,) or max(rows, default=-1) >= len(z):
+        raise UserError(f"{folder}: the store's rows are not those of this data set; give the folder it was made from")
+    return z[rows]
