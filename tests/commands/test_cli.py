@@ -111,7 +111,7 @@ def test_editing_starts_from_images_or_rows(world, tmp_path):
     assert main(["edit", edits, str(world.store), str(rows), *options, "--n=3"]) == 0
     with safe_open(rows / "latents.safetensors", "pt") as file:
         latents = file.get_tensor("latents")
-    assert latents.shape == (3, 3, 64)
+    assert latents.shape == (3, 3, 128)
     assert torch.equal(latents[:, 0], LatentStore.open(world.store).split("test").latents[:3])
     images = ["--images", str(world.faces / "images"), "--n=2"]
     assert main(["edit", edits, str(world.store), str(files), *options, *images]) == 0
