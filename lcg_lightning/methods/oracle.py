@@ -111,7 +111,8 @@ class Oracle(Method):
         """The faces of source latents (B, D)."""
         if self.folder is None:
             raise UserError("method oracle: to edit it must know the faces; give the folder that lcg render made")
-        nearest = torch.cdist(source.cpu().float(), self.known.float()).min(1)
+        exact = "donot_use_mm_for_euclid_dist"  # by matrix products, equal rows may be 0.01 apart
+        nearest = torch.cdist(source.cpu().float(), self.known.float(), compute_mode=exact).min(1)
         if (nearest.values > 1e-2).any():
             raise UserError("method oracle: a source is none of the store's test rows; it knows no other face")
         return faces_from_z(self.z[nearest.indices].to(source.device))
