@@ -112,6 +112,7 @@ def test_ctrl_c_ends_a_fit_with_one_line_and_130(folder):
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
     )
     beat = folder / "beat"
     (folder / "beat.py").write_text(
@@ -121,6 +122,9 @@ def test_ctrl_c_ends_a_fit_with_one_line_and_130(folder):
     while not beat.exists() and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=120)
+    try:
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert error.strip() == "lcg: interrupted"
