@@ -68,7 +68,7 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
     pairs = {(task, method) for task, method, _ in rows}
     tasks, methods = (
         ("conditional-1", "conditional-3", "zero-shot", "editing"),
-        ("lcg", "arithmetic", "unguided", "real"),
+        ("lcg", "arithmetic", "unguided", "real", "oracle"),
     )
     assert pairs == {(t, m) for t in tasks for m in methods} - {("editing", "unguided")}
     for (task, method, _), row in rows.items():
