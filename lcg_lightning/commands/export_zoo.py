@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.files import atomic, ensure_creatable
+from lcg_lightning.evaluation.tasks import Editing
+from lcg_lightning.files import atomic, atomic_folder
 from lcg_lightning.formats import tensors
 from lcg_lightning.generators.exact import ExactWorld, factor_encoder
 from lcg_lightning.generators.load import load_generator
@@ -26,8 +27,6 @@ from lcg_lightning.synthfaces.faces import SCHEMA, Faces, faces_from_z, independ
 from lcg_lightning.synthfaces.renderer import render
 
 HELD_OUT_SEED = 2**50
-CLOSE = 0.1
-"""How far a continuous attribute may be off, as a share of its range, to count as right."""
 EDITED = ("Eyeglasses", "Smiling", "Age", "Yaw")
 SHOWN = 10
 
@@ -60,46 +59,38 @@ def export_zoo(
                 f"{runs / folder / 'last.ckpt'}: no such checkpoint; train it with lcg fit and its configuration in "
                 "configs/zoo"
             )
-    ensure_creatable(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, (folder, recipe) in recipes.items():
-        network = recipe.load_from_checkpoint(runs / folder / "last.ckpt", map_location="cpu").network
-        config: dict[str, Any] = {
-            "architecture": type(network).__name__,
-            "network": {"num_outputs": network.num_outputs},
-        }
-        if name.endswith("attributes"):
-            config["attributes"] = SCHEMA.to_json()
-        tensors.save(out / f"{name}.safetensors", {"network": network}, config, half=True)
-    made = GeneratorRecipe.load_from_checkpoint(runs / "generator/last.ckpt", map_location="cpu")
-    tensors.save(
-        out / "synthfaces-generator.safetensors",
-        {
-            "network": made.average["generator_network"],
-            "encoder": made.average["encoder"],
-            "readout": made.readout,
-        },
-        {"kind": "stylegan2", "network": made.network_config, "encoder": made.encoder_config},
-        half=True,
-    )
-    with torch.inference_mode():
-        _Cards(out, n).write(["synthfaces", "synthfaces-2"] if second else ["synthfaces"])
+    with atomic_folder(out) as part:
+        for name, (folder, recipe) in recipes.items():
+            network = recipe.load_from_checkpoint(runs / folder / "last.ckpt", map_location="cpu").network
+            config: dict[str, Any] = {
+                "architecture": type(network).__name__,
+                "network": {"num_outputs": network.num_outputs},
+            }
+            if name.endswith("attributes"):
+                config["attributes"] = SCHEMA.to_json()
+            tensors.save(part / f"{name}.safetensors", {"network": network}, config, half=True)
+        made = GeneratorRecipe.load_from_checkpoint(runs / "generator/last.ckpt", map_location="cpu")
+        tensors.save(
+            part / "synthfaces-generator.safetensors",
+            {
+                "network": made.average["generator_network"],
+                "encoder": made.average["encoder"],
+                "readout": made.readout,
+            },
+            {"kind": "stylegan2", "network": made.network_config, "encoder": made.encoder_config},
+            half=True,
+        )
+        with torch.inference_mode():
+            _Cards(part, n).write(["synthfaces", "synthfaces-2"] if second else ["synthfaces"])
     return out
 
 
 def edited(faces: Faces) -> Faces:
     """The same faces with every attribute of :data:`EDITED` turned to its opposite, all else unchanged."""
-    labels = faces.labels.clone()
-    for name in EDITED:
-        i, attribute = SCHEMA.index(name), SCHEMA[name]
-        low, high = (0.0, 1.0) if attribute.kind == "binary" else (attribute.low, attribute.high)
-        labels[:, i] = low + high - labels[:, i]
+    labels = faces.labels
+    for step in Editing([*EDITED]).steps(faces.labels, torch.arange(len(faces)), SCHEMA):
+        labels = torch.where(step.isnan(), labels, step)
     return Faces(faces.identity, faces.scene, labels)
-
-
-def agreement(predicted: Tensor, labels: Tensor) -> Tensor:
-    """Which predicted labels (B, A) are right, in {0, 1}: equal, or within :data:`CLOSE` of the range."""
-    return ((SCHEMA.unit(predicted) - SCHEMA.unit(labels)).abs() <= CLOSE).float()
 
 
 class _Cards:
@@ -157,8 +148,8 @@ class _Cards:
             stranger = (e * rebuilt.roll(1, 0)).sum(1).mean()
             generator[f"{by}identity cosine of renders and others' reconstructions"] = float(stranger)
             columns = [SCHEMA.index(k) for k in EDITED]
-            right_edits = agreement(SCHEMA.predict(_batched(attributes, self.oracle)), self.asked.labels)[:, columns]
-            generator[f"{by}perfect edits of {', '.join(EDITED)}: all right"] = float(right_edits.amin(1).mean())
+            met = SCHEMA.met(SCHEMA.predict(_batched(attributes, self.oracle)), self.asked.labels)[:, columns]
+            generator[f"{by}perfect edits of {', '.join(EDITED)}: all right"] = float(met.all(1).float().mean())
             for what, source in (("render", e), ("reconstruction", rebuilt)):
                 same = (source * drawn).sum(1).mean()
                 generator[f"{by}perfect edits: identity cosine with the source's {what}"] = float(same)
@@ -173,7 +164,7 @@ class _Cards:
         """What the exact world's encoder finds of the renders, read off its latents."""
         world = ExactWorld(encoder=factor_encoder(self.folder / "synthfaces-generator.safetensors"))
         found = world.faces(_batched(world.encode, self.renders))
-        right = agreement(found.labels, self.faces.labels).mean(0)
+        right = SCHEMA.met(found.labels, self.faces.labels).float().mean(0)
         where = "encoded into the exact world: "
         figures = {f"{where}right on renders: {k}": v for k, v in zip(SCHEMA.names, right.tolist(), strict=True)}
         error = (found.identity - self.faces.identity).abs().mean()
@@ -184,7 +175,7 @@ class _Cards:
         return network.eval(), config
 
     def _right(self, judge: nn.Module, images: Tensor) -> dict[str, float]:
-        right = agreement(SCHEMA.predict(_batched(judge, images)), self.faces.labels).mean(0)
+        right = SCHEMA.met(SCHEMA.predict(_batched(judge, images)), self.faces.labels).float().mean(0)
         return dict(zip(SCHEMA.names, right.tolist(), strict=True))
 
     def _embed(self, network: nn.Module, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 from lcg_lightning.commands import edit, encode, leaderboard, render, sample
 from lcg_lightning.commands.preflight import check
 from lcg_lightning.data.place import PUBLISHED
+from lcg_lightning.data.sources.exact import ExactFaces
 from lcg_lightning.data.sources.generated import Sampled
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
@@ -88,6 +89,7 @@ def test_an_encoding_that_was_stopped_after_its_store_was_in_place_may_go_on(tmp
         (lambda out: encode.encode(out, None, devices=100_000), "devices is 100000; it must be from 1 to"),
         (lambda out: encode.encode(out, None, batch_size=10**12), "batch_size is 1000000000000; it must be from 1 to"),
         (lambda _: Sampled(10**13, "synthfaces"), "n is 10000000000000; draw from 1 to 10000000$"),
+        (lambda _: ExactFaces(train=10**13), "10000000003000 rows; ask for at most 10000000$"),
     ],
 )
 @pytest.mark.usefixtures("nothing_is_computed")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lcg_lightning.cli import main
-from lcg_lightning.commands.export_zoo import EDITED, agreement, edited, export_zoo
+from lcg_lightning.commands.export_zoo import EDITED, edited, export_zoo
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.judges.load import load_attribute_judge, load_identity_network
@@ -48,7 +48,9 @@ def right(images, faces, judge="synthfaces"):
     """Share of images whose attribute is read right: equal, or within a tenth of its range."""
     with torch.inference_mode():
         outputs = load_attribute_judge(judge)(images)
-    return dict(zip(SCHEMA.names, agreement(SCHEMA.predict(outputs), faces.labels).mean(0).tolist(), strict=True))
+    return dict(
+        zip(SCHEMA.names, SCHEMA.met(SCHEMA.predict(outputs), faces.labels).float().mean(0).tolist(), strict=True)
+    )
 
 
 def worst_binary(found):
@@ -89,7 +91,7 @@ def test_perfect_edits_come_through_encoder_and_generator(faces):
     with torch.inference_mode():
         images = torch.cat([generator.decode(generator.encode(part)) for part in render(asked).split(100)])
         got = SCHEMA.predict(load_attribute_judge()(images))
-    assert agreement(got, asked.labels)[:, columns].amin(1).mean() >= 0.93
+    assert SCHEMA.met(got, asked.labels).float()[:, columns].amin(1).mean() >= 0.93
 
 
 @pytest.mark.parametrize("who", ["synthfaces", "synthfaces-2"])
@@ -106,7 +108,9 @@ def test_the_exact_world_encodes_with_the_same_encoder(images, faces):
     with torch.inference_mode():
         found = world.faces(world.encode(images))
     assert (
-        worst_binary(dict(zip(SCHEMA.names, agreement(found.labels, faces.labels).mean(0).tolist(), strict=True)))
+        worst_binary(
+            dict(zip(SCHEMA.names, SCHEMA.met(found.labels, faces.labels).float().mean(0).tolist(), strict=True))
+        )
         > 0.97
     )
     assert (found.identity - faces.identity).abs().mean() < 0.1  # 1/3 for strangers

@@ -3,6 +3,7 @@
 import torch
 
 from lcg_lightning.data.annotated import AnnotatedLatents, DataSource
+from lcg_lightning.data.sources.generated import MOST
 from lcg_lightning.diffusion.noise import generator_of
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.exact import ExactWorld
@@ -26,6 +27,8 @@ class ExactFaces(DataSource):
         super().__init__(train=train, val=val, test=test, seed=seed)
         if min(train, val, test) < 0 or train < 1:
             raise UserError(f"ExactFaces: {train} train, {val} val, {test} test rows; ask for at least one to train on")
+        if train + val + test > MOST:
+            raise UserError(f"ExactFaces: {train + val + test} rows; ask for at most {MOST}")
         self.train, self.val, self.test, self.seed = train, val, test, seed
 
     def rows(self, world: ExactWorld) -> AnnotatedLatents:
