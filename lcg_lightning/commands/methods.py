@@ -2,6 +2,14 @@
 
 from typing import Any
 
-from lcg_lightning.methods import arithmetic, lcg, oracle, real, retrieval, unguided  # noqa: F401 - the parser's
+from lcg_lightning.methods import (  # noqa: F401 - the parser's
+    arithmetic,
+    lcg,
+    oracle,
+    real,
+    regression,
+    retrieval,
+    unguided,
+)
 
 DEFAULT_METHOD: dict[str, Any] = {"class_path": "lcg_lightning.methods.lcg.LatentClassifierGuidance"}

@@ -95,6 +95,10 @@ class LatentClassifier(NoisedLatentModule):
         out: Tensor = self.ema(z, t)
         return out
 
+    def read(self, z: Tensor) -> Tensor:
+        """The most likely label rows (B, A), in natural units, of clean latents (B, D)."""
+        return self.schema.predict(self(z, torch.zeros(len(z), device=z.device)))
+
     def log_probs(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Log-probability (B, A) of each label (B, A) under outputs (B, K); 0 where a label is NaN.
 

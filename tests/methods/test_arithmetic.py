@@ -11,23 +11,40 @@ from lcg_lightning.conditions import parse
 from lcg_lightning.data.space import LatentSpace, standardize, unstandardize
 from lcg_lightning.data.store import LatentStore, Split, write_store
 from lcg_lightning.errors import UserError
-from lcg_lightning.methods.arithmetic import LatentArithmetic, Line, fit_linear, shift
+from lcg_lightning.methods.arithmetic import LatentArithmetic
 from lcg_lightning.methods.base import Edit
+from lcg_lightning.methods.linear import Line, conditional_steps, fit_linear, shift
 from tests.conftest import SHARED, needs
 from tests.generators.published import diffae_checkpoint
 
 BOUNDARIES = SHARED / "data/interfacegan"
 
 
-def test_logistic_fit_is_stationary():
+def test_fits_are_stationary():
+    """The gradient of the mean loss, written out here, is 0 at what scikit-learn returns."""
     generator = torch.Generator().manual_seed(0)
-    z = torch.randn(500, 6, generator=generator)
-    labels = (z @ torch.arange(6.0) + torch.randn(500, generator=generator) > 1).float()
-    w, b = (v.double().requires_grad_() for v in fit_linear(z, labels, l2=0.01))
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(z.double() @ w + b, labels.double())
-    (loss + 0.005 * w.square().sum()).backward()
-    assert w.grad.abs().max() < 1e-6
-    assert b.grad.abs() < 1e-6
+    z = torch.randn(500, 6, generator=generator, dtype=torch.float64)
+    signed = 2.0 * (z @ torch.arange(6.0).double() + torch.randn(500, generator=generator) > 1) - 1
+    for fit, loss, tolerance in (
+        ("logistic", lambda m: torch.nn.functional.softplus(-m), 1e-6),
+        ("svm", lambda m: (1 - m).relu().square(), 1e-4),
+    ):
+        w, b = (v.requires_grad_() for v in fit_linear(z, (signed + 1) / 2, fit, l2=0.01))
+        (loss(signed * (z @ w + b)).mean() + 0.005 * w.square().sum()).backward()
+        assert w.grad.abs().max() < tolerance
+        assert b.grad.abs() < tolerance
+
+
+def test_conditional_steps_are_the_papers_projections():
+    normals = torch.nn.functional.normalize(torch.randn(3, 7, generator=torch.Generator().manual_seed(2)), dim=1)
+    a, b = normals[:2]  # for one condition, the paper gives n1 - (n1 . n2) n2
+    expected = torch.nn.functional.normalize(a - (a @ b) * b, dim=0)
+    torch.testing.assert_close(conditional_steps(normals[:2])[0], expected)
+    products = conditional_steps(normals) @ normals.T
+    torch.testing.assert_close(products, products.diagonal().diag())
+    assert (products.diagonal() > 0).all()
+    with pytest.raises(UserError, match="depend on one another"):
+        conditional_steps(torch.cat([normals, normals[:1] + normals[1:2]]))
 
 
 def test_least_squares_recovers_a_linear_truth():
@@ -60,6 +77,44 @@ def store_of(tmp_path, attributes, shape=(8,), statistics=None):
 
 def space_of(store):
     return LatentSpace(None, store.mean, store.std)
+
+
+def test_conditional_edits_leave_the_other_linear_models_unchanged(tmp_path):
+    names = ("Smiling", "Hat")
+    z = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.stack([z[:, 0] > 0, z[:, 0] + z[:, 1] > 0, 30 + 9 * z[:, 0] + 9 * z[:, 2]], 1).float()
+    attributes = (*map(Attribute, names), Attribute("Age", "continuous", low=0, high=60))
+    split = Split(z, labels.clamp(0, 60), [str(i) for i in range(400)])
+    store = LatentStore.open(
+        write_store(tmp_path / "store", {"train": split}, AttributeSchema(attributes), "f" * 16, {})
+    )
+    source = z[:5]
+    moved = {}
+    for conditional in (False, True):
+        method = LatentArithmetic(conditional=conditional, fit="svm")
+        method.prepare(store, space_of(store))
+        steps = [Edit(parse(text, store.schema), None) for text in ("~Hat", "Age=45")]
+        moved[conditional] = method.edit(source, steps)
+        read = [x @ method.weight.T + method.bias for x in (source, *moved[conditional])]
+        torch.testing.assert_close(read[2][:, 2], torch.full((5,), 0.75), rtol=1e-4, atol=1e-4)
+        changes = (read[1] - read[0])[:, [0, 2]], (read[2] - read[1])[:, :2]
+        assert all((c.abs().max() < 1e-4) == conditional for c in changes)
+    assert method.name == "arithmetic-svm-conditional"
+    torch.testing.assert_close((moved[True][0] - source).norm(dim=1), torch.full((5,), 3.0))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": math.inf},
+        {"fit": "ridge"},
+        {"directions": "d", "fit": "svm"},
+        {"directions": "d", "conditional": True},
+    ],
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(UserError, match=r"^method arithmetic: [^\n]+$"):
+        LatentArithmetic(**options)
 
 
 def test_boundary_moves_latents_by_its_own_length(tmp_path):

@@ -1,0 +1,131 @@
+"""Regression directions: one direction per attribute with all others held fixed, and moves measured along them."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lcg_lightning.conditions import targets
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore
+from lcg_lightning.diffusion.samplers import Sampler, SamplerName
+from lcg_lightning.errors import UserError
+from lcg_lightning.methods.base import Edit
+from lcg_lightning.methods.moving import MovingMethod
+from lcg_lightning.models.load import load_classifier
+
+
+def regression_directions(z: Tensor, units: Tensor) -> Tensor:
+    """Least squares of latents on all labels and a constant: the change of z for a unit change of one label.
+
+    Args:
+        z: standardized latents (N, D).
+        units: labels (N, A) on the unit scale, NaN where unknown. Rows with an unknown label are left out, unless the
+            label is unknown in every row.
+
+    Returns:
+        (A, D) in the dtype of z; NaN for a label that is never known.
+
+    Raises:
+        UserError: too few rows, or labels that determine one another, so that none changes with the others held fixed.
+    """
+    used = ~units.isnan().all(0)  # (A,)
+    rows = ~units[:, used].isnan().any(1)  # (N,)
+    design = torch.cat([units[rows][:, used], torch.ones_like(units[rows][:, :1])], 1).double()  # (n, used + 1)
+    rank = int(torch.linalg.matrix_rank(design)) if len(design) else 0
+    if rank < design.shape[1]:
+        raise UserError(
+            f"regression directions: {len(design)} rows whose labels are all known span {rank} of {design.shape[1]} "
+            "dimensions; a label is constant or a combination of others, or too few rows are fully labelled"
+        )
+    directions = torch.full((units.shape[1], z.shape[1]), math.nan, dtype=z.dtype, device=z.device)
+    directions[used] = torch.linalg.lstsq(design, z[rows].double()).solution[:-1].to(z)
+    return directions
+
+
+def regression_move(z: Tensor, reading: Tensor, wanted: Tensor, directions: Tensor) -> Tensor:
+    """Latents (B, D) moved by (target - reading) x direction for every label that is asked for.
+
+    Args:
+        z: standardized latents (B, D).
+        reading: what their labels are (B, A), on the unit scale.
+        wanted: targets (B, A) on the unit scale, NaN where nothing is asked.
+        directions: (A, D) of :func:`regression_directions`.
+
+    Returns:
+        (B, D); NaN where a target has no direction.
+    """
+    asked = ~wanted.isnan()
+    steps = torch.where(asked, wanted - reading, 0.0).to(z)
+    return z + steps @ torch.where(asked.any(0)[:, None], directions, 0.0)
+
+
+class RegressionDirections(MovingMethod):
+    """Moves a source by (target - reading) x direction for every attribute asked for.
+
+    Directions are the least-squares coefficients of standardized latents on all labels and a constant, so each changes
+    one attribute with all others held fixed. Readings are the classifier's, of the source itself: each step is made
+    from it under all targets so far, so steps in any order end at the same latents, and going back undoes an edit.
+    Generation moves unguided samples of the prior.
+
+    Args:
+        classifier: checkpoint of the ``LatentClassifier`` that reads the source's labels.
+        prior: checkpoint of a ``LatentPrior``; needed for generation, not for editing.
+        scale: factor of every move; 1 is the least-squares answer.
+        sampler: sampler of the prior, as in ``Unguided``.
+        steps: number of sampling steps.
+
+    Raises:
+        UserError: a scale that is not finite, or an option that ``Unguided`` refuses.
+    """
+
+    name = "regression"
+    directions: Tensor
+
+    def __init__(
+        self,
+        classifier: Path,
+        prior: Path | None = None,
+        scale: float = 1.0,
+        sampler: SamplerName | Sampler = "dpmpp_2m",
+        steps: int = 20,
+    ) -> None:
+        if not math.isfinite(scale):
+            raise UserError(f"method regression: scale is {scale}; give a finite number")
+        super().__init__(prior, sampler, steps, classifier=classifier, scale=scale)
+        self.classifier_path, self.scale = classifier, scale
+
+    def prepare(self, store: LatentStore, space: LatentSpace) -> None:
+        """Fits the directions on the train split and loads the classifier.
+
+        Raises:
+            UserError: labels that :func:`regression_directions` refuses, or networks that do not match the store.
+        """
+        super().prepare(store, space)
+        self.classifier = load_classifier(self.classifier_path, store)
+        latents, labels, _ = store.split("train")
+        units = store.schema.unit(labels)
+        units[:, [a.kind == "categorical" for a in store.schema]] = math.nan  # class numbers are no scale
+        try:
+            directions = regression_directions(space.standardize(latents), units)
+        except UserError as error:
+            raise UserError(f"{store.path}: {error}") from None
+        self.register_buffer("directions", directions, persistent=False)  # (A, D)
+
+    def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
+        """Latents (B, D) after each step: the source, moved to all targets so far.
+
+        Raises:
+            UserError: a condition that leaves a choice, or an attribute without a direction.
+        """
+        reading = self.schema.unit(self.classifier.read(source))
+        return [self._moved(source, reading, step) for step in steps]
+
+    def _moved(self, source: Tensor, reading: Tensor, step: Edit) -> Tensor:
+        rows = targets(step.merged, self.schema, len(source)).to(source)
+        for name, direction, wanted in zip(self.schema.names, self.directions, rows.T, strict=True):
+            if direction.isnan().any() and not wanted.isnan().all():
+                raise UserError(f"method regression: no direction for {name}; it is categorical or has no labels")
+        return regression_move(source, reading, self.schema.unit(rows), self.scale * self.directions)

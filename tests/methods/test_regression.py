@@ -1,0 +1,110 @@
+"""Regression directions in a linear Gaussian world whose matrix is known."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.conditions import Is, Not, Or, merge, parse
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore, Split, write_store
+from lcg_lightning.diffusion.noise import SampleNoise
+from lcg_lightning.errors import UserError
+from lcg_lightning.methods import regression
+from lcg_lightning.methods.base import Edit
+from lcg_lightning.methods.regression import RegressionDirections, regression_directions, regression_move
+
+SCHEMA = AttributeSchema((Attribute("Hat"), Attribute("Age", "continuous", low=0, high=100)))
+D = 6
+
+
+def world(n, noise=0.1):
+    """Labels with a correlation of .6, and latents that are linear in them: z = M (hat, age) + noise."""
+    g = torch.Generator().manual_seed(0)
+    hat = (torch.rand(n, generator=g) < 0.5).double()
+    age = 0.5 * hat + 0.5 * torch.rand(n, generator=g, dtype=torch.float64)
+    units = torch.stack([hat, age], 1)
+    matrix = torch.randn(2, D, generator=g, dtype=torch.float64)
+    return units @ matrix + 0.3 + noise * torch.randn(n, D, generator=g, dtype=torch.float64), units, matrix
+
+
+class Reader(torch.nn.Module):
+    """Reads labels off latents of :func:`world` by its known matrix."""
+
+    def __init__(self, matrix, mean, std):
+        super().__init__()
+        self.matrix, self.mean, self.std = matrix, mean, std
+
+    def read(self, z):
+        units = (z.double() * self.std + self.mean - 0.3) @ torch.linalg.pinv(self.matrix)
+        return SCHEMA.natural(torch.cat([(units[:, :1] > 0.5).double(), units[:, 1:]], 1)).to(z)
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    w, units, matrix = world(2000, noise=0.01)
+    rows = Split(w.float(), SCHEMA.natural(units).float(), [str(i) for i in range(len(w))])
+    store = LatentStore.open(write_store(tmp_path / "store", {"train": rows}, SCHEMA, "f" * 16, {}))
+    reader = Reader(matrix, store.mean, store.std)
+    monkeypatch.setattr(regression, "load_classifier", lambda path, store: reader)
+    method = RegressionDirections(Path("c"))
+    method.prepare(store, LatentSpace(None, store.mean, store.std))
+    return method, store, units, reader
+
+
+def test_directions_are_the_columns_of_the_known_matrix():
+    z, units, matrix = world(4000)
+    units[::3, 1] = math.nan  # such rows are left out
+    units = torch.cat([units, torch.full_like(units[:, :1], math.nan)], 1)
+    found = regression_directions(z, units)
+    torch.testing.assert_close(found[:2], matrix, rtol=0, atol=0.05)
+    assert found[2].isnan().all()
+    wanted = torch.tensor([[1.0, math.nan, math.nan], [math.nan, 0.7, math.nan]]).double()
+    moved = regression_move(z[:2], torch.full((2, 3), 0.2).double(), wanted, found) - z[:2]
+    torch.testing.assert_close(moved, torch.stack([0.8 * found[0], 0.5 * found[1]]))
+
+
+def test_labels_that_determine_one_another_are_refused():
+    z, units, _ = world(100)
+    for labels in (units[:, [0, 0]], torch.ones_like(units), units[:2]):
+        with pytest.raises(UserError, match=r"^regression directions: [^\n]+$"):
+            regression_directions(z[: len(labels)], labels)
+
+
+def test_an_edit_changes_what_is_asked_and_nothing_else(prepared):
+    method, store, units, reader = prepared
+    z = ((world(2000, 0.01)[0] - store.mean) / store.std)[:50].float()
+    conditions = [parse(text, SCHEMA) for text in ("Age=80", "Hat", "Age=20 & ~Hat")]
+    results = method.edit(z, [Edit(c, merge(conditions[: k + 1])) for k, c in enumerate(conditions)])
+    truth = SCHEMA.natural(units[:50]).float()
+    for moved, (hat, age) in zip(results, ((truth[:, 0], 80.0), (1.0, 80.0), (0.0, 20.0)), strict=True):
+        expected = torch.stack([torch.as_tensor(hat).expand(50), torch.tensor(age).expand(50)], 1)
+        torch.testing.assert_close(reader.read(moved), expected, rtol=0, atol=3.0)
+    off = (results[0] - z) * store.std
+    torch.testing.assert_close(off, (0.8 - units[:50, 1:]) * reader.matrix[1], rtol=0, atol=0.05)
+
+
+def test_going_back_undoes_an_edit_and_half_a_scale_goes_half_the_way(prepared):
+    method, *_ = prepared
+    z = torch.randn(20, D)
+    forth, back = parse("Age=90", SCHEMA), parse("Age=10", SCHEMA)
+    first = method.edit(z, [Edit(back, back), Edit(forth, forth)])[0]
+    torch.testing.assert_close(first, method.edit(z, [Edit(forth, forth), Edit(back, back)])[1])
+    method.scale = 0.5
+    half = method.edit(z, [Edit(back, back)])[0]
+    torch.testing.assert_close(half - z, (first - z) / 2)
+
+
+def test_what_it_cannot_do_is_one_line(prepared):
+    method, *_ = prepared
+    with pytest.raises(UserError, match="leaves a choice"):
+        method.edit(torch.zeros(1, D), [Edit(None, Or((Is("Hat"), Not(Is("Hat")))))])
+    with pytest.raises(UserError, match="give its checkpoint"):
+        method.generate(parse("Hat", SCHEMA), SampleNoise(0, torch.arange(2), D))
+    with pytest.raises(UserError, match="scale is nan"):
+        RegressionDirections(Path("c"), scale=math.nan)
+    method.directions[0] = math.nan
+    with pytest.raises(UserError, match="no direction for Hat"):
+        method.edit(torch.zeros(1, D), [Edit(None, parse("Hat", SCHEMA))])
