@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lcg_lightning.evaluation import figures
+from lcg_lightning.evaluation.judged import Pictures
 
 SHOWN = 16
 """Number of samples in the picture; half as many for strips of edits."""
@@ -19,16 +20,19 @@ class Gallery:
     def __init__(self) -> None:
         self.kept: list[tuple[int, Tensor, list[str]]] = []
 
-    def add(self, index: Tensor, strips: Sequence[Tensor], captions: Sequence[list[str]]) -> None:
-        """Adds a batch of samples.
+    def add(self, index: Tensor, strips: Sequence[Pictures], captions: Sequence[list[str]]) -> None:
+        """Adds a batch of samples, of which only those to draw are decoded.
 
         Args:
             index: global sample indices (B,).
-            strips: images (B, 3, S, S) in [-1, 1] for each column of the strip.
+            strips: pictures of the samples for each column of the strip.
             captions: for each sample, one text per column.
         """
-        for b in (index < SHOWN).nonzero()[:, 0].tolist():
-            self.kept.append((int(index[b]), figures.shrink(torch.stack([s[b] for s in strips])).cpu(), captions[b]))
+        rows = (index < SHOWN).nonzero()[:, 0]
+        if len(rows):
+            shown = torch.stack([pictures.some(rows) for pictures in strips], 1)  # (b, columns, 3, S, S)
+            for b, images in zip(rows.tolist(), shown, strict=True):
+                self.kept.append((int(index[b]), figures.shrink(images).cpu(), captions[b]))
 
     def gathered(self) -> list[tuple[int, Tensor, list[str]]]:
         """The samples of all processes, ordered by index; every process must call this."""

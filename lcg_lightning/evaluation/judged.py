@@ -1,4 +1,4 @@
-"""The input of metrics: pictures, the judges' outputs for them, and targets."""
+"""The input of metrics: pictures, their latents, what judges or the truth say of them, and targets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
+from lcg_lightning.generators.base import Truth
 from lcg_lightning.judges.attribute import AttributeJudge
 from lcg_lightning.judges.identity import IdentityNetwork
 
@@ -35,13 +37,19 @@ class FeatureExtractor(Protocol):
 
 
 class Judges(nn.Module):
-    """The networks that judge pictures; each may be None.
+    """What judges pictures: networks, each of which may be None, and the generator's truth if it knows one.
+
+    Labels are the truth's, unless an attribute judge is given.
 
     Args:
-        attributes: attribute judge, laid out by ``schema``.
+        attributes: attribute judge, laid out by the store's schema.
         identity: identity network.
         features: features that Fréchet distances compare.
-        schema: the attributes of the store.
+        store: the store of the latents, with its attributes.
+        space: the space of these latents, with their generator.
+
+    Raises:
+        UserError: the store's attributes are not those that the truth knows.
     """
 
     def __init__(
@@ -49,39 +57,67 @@ class Judges(nn.Module):
         attributes: AttributeJudge | None,
         identity: IdentityNetwork | None,
         features: FeatureExtractor | None,
-        schema: AttributeSchema,
+        store: LatentStore,
+        space: LatentSpace,
     ) -> None:
         super().__init__()
-        self.attributes = None if attributes is None else attributes.select(schema)
-        self.identity, self.features, self.schema = identity, features, schema
+        self.attributes = None if attributes is None else attributes.select(store.schema)
+        self.identity, self.features, self.space = identity, features, space
+        truth = space.generator.truth
+        if truth is not None and truth.schema != store.schema:
+            raise UserError(
+                f"{store.path} has the attributes {', '.join(store.schema.names)}, but the generator knows the truth "
+                f"of {', '.join(truth.schema.names)} (or other ranges); make the store again"
+            )
+
+    @property
+    def truth(self) -> Truth | None:
+        """The truth of the generator's latents, if it is known."""
+        return self.space.generator.truth
 
     def marks(self) -> dict[str, str]:
-        """Name and fingerprint of each network that is given: ``judge``, ``identity``, ``features``."""
+        """Name and fingerprint of all that judges: ``judge``, ``identity``, ``features``, ``truth``."""
         networks = {"judge": self.attributes, "identity": self.identity, "features": self.features}
-        return {key: f"{n.name} @{n.fingerprint}" for key, n in networks.items() if n is not None}
+        found = {key: f"{n.name} @{n.fingerprint}" for key, n in networks.items() if n is not None}
+        if self.truth is None:
+            return found
+        mark = f"truth @{self.space.generator.fingerprint}"
+        return {"judge": mark} | found | {"truth": mark}
 
 
 class Pictures:
-    """Decoded pictures and the judges' outputs for them, computed at first access and cached.
+    """Pictures with their latents, and what is judged of both, computed at first access and cached.
 
     Args:
-        images: (B, 3, S, S) in [-1, 1], or a function that returns them.
-        judges: the judging networks.
+        z: standardized latents (B, D).
+        draw: images (B', 3, S, S) in [-1, 1] of some of the rows, which index a (B,) tensor.
+        judges: what judges them.
     """
 
-    def __init__(self, images: Tensor | Callable[[], Tensor], judges: Judges) -> None:
-        self._images, self._judges = images, judges
+    def __init__(self, z: Tensor, draw: Callable[[Tensor | slice], Tensor], judges: Judges) -> None:
+        self.z, self._draw, self._judges = z, draw, judges
 
     @cached_property
     def images(self) -> Tensor:
         """(B, 3, S, S) in [-1, 1]."""
-        images = self._images if isinstance(self._images, Tensor) else self._images()
-        return _finite(images, "the generator", "an image")
+        return _finite(self._draw(slice(None)), "the generator", "an image")
+
+    def some(self, rows: Tensor) -> Tensor:
+        """Images (B', 3, S, S) of the rows (B',); no others are decoded for them."""
+        return self.images[rows] if "images" in vars(self) else self._draw(rows)
+
+    @cached_property
+    def latents(self) -> Tensor:
+        """The generator's latents (B, *latent_shape)."""
+        return self._judges.space.unstandardize(self.z)
 
     @cached_property
     def outputs(self) -> Tensor:
-        """Outputs (B, K) of the attribute judge, laid out by the schema."""
-        judge = _present(self._judges.attributes, "judge")
+        """Outputs (B, K) of the attribute judge, or true labels in their form, laid out by the schema."""
+        judge = self._judges.attributes
+        if judge is None and self._judges.truth is not None:
+            return _finite(self._judges.truth.outputs(self.latents), "the generator", "a label")
+        judge = _present(judge, "judge")
         return _finite(judge(self.images), f"judge {judge.name}", "an output")
 
     @cached_property
@@ -89,6 +125,14 @@ class Pictures:
         """Identity embeddings (B, d), compared by cosine."""
         network = _present(self._judges.identity, "identity")
         return _finite(network.embed(self.images), f"identity network {network.name}", "an embedding")
+
+    def identity_distance(self, others: "Pictures") -> Tensor:
+        """True distances (B,) in [0, 1] between the identities of two batches."""
+        return _present(self._judges.truth, "truth").identity_distance(self.latents, others.latents)
+
+    def scene_distance(self, others: "Pictures") -> Tensor:
+        """True distances (B,) in [0, 1] between the scenes of two batches."""
+        return _present(self._judges.truth, "truth").scene_distance(self.latents, others.latents)
 
     @cached_property
     def features(self) -> Tensor:

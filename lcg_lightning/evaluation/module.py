@@ -16,9 +16,10 @@ from lcg_lightning.conditions import conjunction, merge, targets
 from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.decoding import Decoding
 from lcg_lightning.evaluation.estimates import Estimate
 from lcg_lightning.evaluation.gallery import Gallery, draw
-from lcg_lightning.evaluation.judged import Judged, Judges, Pictures
+from lcg_lightning.evaluation.judged import Judged, Judges
 from lcg_lightning.evaluation.logs import log_figures, log_identity
 from lcg_lightning.evaluation.metrics import METRICS
 from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
@@ -26,7 +27,7 @@ from lcg_lightning.evaluation.networks import load_features, load_networks
 from lcg_lightning.evaluation.output import Claim
 from lcg_lightning.evaluation.provenance import collect_versions, git_commit
 from lcg_lightning.evaluation.records import Record, write
-from lcg_lightning.evaluation.reference import Reference, files_of, read_files
+from lcg_lightning.evaluation.reference import Reference, files_of
 from lcg_lightning.evaluation.tasks import Task, caption
 from lcg_lightning.files import plain
 from lcg_lightning.formats.descriptions import plain_spec
@@ -55,7 +56,8 @@ class Evaluation(LightningModule):
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
             of one.
         judge: attribute network: zoo name, YAML file, or its content (configs/judges, or class_path and init_args). The
-            default is the zoo's for a zoo generator, and none otherwise; without one, accuracy is not measured.
+            default is the zoo's for a zoo generator, and none otherwise; without one, accuracy is measured by the truth
+            of a generator that knows it, such as the exact world, and not for any other.
         identity: identity network, likewise; without one, identity is not measured.
         features: features that FID compares, on tasks whose targets follow the data: those of the identity network
             (``identity``), Inception's (``inception``, downloaded at first use to torch.hub's folder, or the path of
@@ -91,7 +93,9 @@ class Evaluation(LightningModule):
         super().__init__()
         if in_zoo(generator):
             judge, identity = judge or generator, identity or generator
-        if judge is None and not (task.matches_data or (task.edits and identity)) and not metrics:
+        self.generator = load_generator(generator)
+        unjudged = judge is None and self.generator.truth is None
+        if unjudged and not (task.matches_data or (task.edits and identity)) and not metrics:
             raise UserError(f"evaluation: without a judge nothing can be measured on the task {task.name}; name one")
         if n is not None and n < 2:
             raise UserError(f"evaluation: n is {n}; ask for two or more samples")
@@ -116,7 +120,6 @@ class Evaluation(LightningModule):
         self.claim = Claim(Path(out))
         self.images, self.resize, self.truncation_psi, self.split = images, resize, truncation_psi, reference
         self.label = label or method.name
-        self.generator = load_generator(generator)
         self.networks = load_networks(judge, identity, self.generator.image_size)
         self.features = load_features(features, self.networks[1]) if task.matches_data else None
         self.candidates = [*(kind() for kind in METRICS), *(metrics or [])]
@@ -136,10 +139,11 @@ class Evaluation(LightningModule):
         if self.rows < self.trainer.world_size:
             raise UserError(f"{store.path}: {self.rows} test rows for {self.trainer.world_size} processes; use fewer")
         asked = self.task.steps(store.split("test").labels, torch.arange(self.rows), self.schema)
-        self.sources = None
+        sources = None
         if self.images is not None and self.task.edits and self.generator.can("invert"):
-            self.sources = files_of(self.images, store, "test", self.generator.image_size)
-        self.judges = Judges(*self.networks, self.features, self.schema)
+            sources = files_of(self.images, store, "test", self.generator.image_size)
+        self.judges = Judges(*self.networks, self.features, store, self.space)
+        self.decoding = Decoding(self.space, self.judges, self.seed, self.truncation_psi, sources, self.resize)
         setting = Setting(
             self.schema,
             edits=self.task.edits,
@@ -218,9 +222,8 @@ class Evaluation(LightningModule):
         """Gives this process's share of the reference to the metrics that use it."""
         if self.reference is None:
             return
-        share = self.reference.batches(self.batch_size, self.trainer.world_size, self.trainer.global_rank, self.device)
-        for images, index in share:
-            pictures = Pictures(images, self.judges)
+        place = (self.trainer.world_size, self.trainer.global_rank, self.device)
+        for pictures, index in self.reference.batches(self.judges, self.batch_size, *place):
             for metric in self._each():
                 if metric.uses_reference:
                     metric.update_reference(pictures, index)
@@ -241,20 +244,16 @@ class Evaluation(LightningModule):
         begin = self._clock()
         latents = self._answer(rows, edits, index)
         self.seconds += self._clock() - begin
-        noise = self._image_noise(rows, index)
-
-        def pictures(z: Tensor) -> Pictures:
-            return Pictures(lambda: self._decode(self.truncation_psi * z, index, noise), self.judges)
-
+        pictures = self.decoding.of(rows, index)
         source = pictures(rows) if self.task.edits else None
         judged = Judged(index, asked, [pictures(z) for z in latents], source)
         for metric in self._each():
             metric.update(judged)
         if source is None:
-            self.gallery.add(index, [judged.result.images], [[caption(row, self.schema)] for row in asked])
+            self.gallery.add(index, [judged.result], [[caption(row, self.schema)] for row in asked])
         else:
             words = [["source", *(caption(step[b], self.schema) for step in steps)] for b in range(len(rows))]
-            self.gallery.add(index, [source.images, *(step.images for step in judged.steps)], words)
+            self.gallery.add(index, [source, *judged.steps], words)
 
     def _answer(self, rows: Tensor, edits: list[Edit], index: Tensor) -> list[Tensor]:
         """The method's latents (B, D) after each step.
@@ -275,17 +274,6 @@ class Evaluation(LightningModule):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-    def _decode(self, z: Tensor, index: Tensor, noise: Tensor | None) -> Tensor:
-        return self.space.decode_samples(z, self.seed, index) if noise is None else self.space.decode(z, noise)
-
-    def _image_noise(self, rows: Tensor, index: Tensor) -> Tensor | None:
-        """The inverted noise (B, *noise_shape) that source and edits are decoded with; None if noise is drawn."""
-        if self.sources is None:
-            return None
-        latents = self.space.unstandardize(self.truncation_psi * rows)
-        files = read_files(self.sources, index % self.rows, self.generator.image_size, self.resize)
-        return self.generator.invert(files.to(self.device), latents)
 
     def on_test_epoch_end(self) -> None:
         """Computes the metrics on every process; the first writes the record and the picture together."""

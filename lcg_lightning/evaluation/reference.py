@@ -1,6 +1,7 @@
 """Pictures of a store's rows: their image files if given, otherwise their decoded latents."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from lcg_lightning.data.images import ImageFiles, ImageRef, find_images, stamp
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.judged import Judges, Pictures
 from lcg_lightning.formats.fingerprint import combine
 
 _OWN_NOISE = 1 << 62
@@ -80,16 +82,21 @@ class Reference:
             kind = f"{'resized ' * self.resize}image files @{sizes}"
         return f"{len(self.latents)} {kind} of {self.split} at {self.size} pixels"
 
-    def batches(self, size: int, world: int, rank: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """One process's share of the rows: images (B, 3, S, S) in [-1, 1] on the device, and the rows (B,).
+    def batches(
+        self, judges: Judges, size: int, world: int, rank: int, device: torch.device
+    ) -> Iterator[tuple[Pictures, Tensor]]:
+        """One process's share of the rows: pictures on the device, and their rows (B,).
 
         Batches are dealt to the processes in turn, so they do not depend on the number of processes.
         """
         share = UnpaddedSampler(range(len(self.latents)), world, rank, block=size).share
         for start in range(0, len(share), size):
             rows = torch.tensor(share[start : start + size])
-            if self.files is not None:
-                yield read_files(self.files, rows, self.size, self.resize).to(device), rows
-            else:
-                z = self.space.standardize(self.latents[rows].to(device))
-                yield self.space.decode_samples(z, self.seed, rows + _OWN_NOISE), rows
+            z = self.space.standardize(self.latents[rows].to(device))
+            yield Pictures(z, partial(self._images, z, rows), judges), rows
+
+    def _images(self, z: Tensor, rows: Tensor, part: Tensor | slice) -> Tensor:
+        """Images (B', 3, S, S) in [-1, 1] of some of the rows (B,) with latents z (B, D), on the device of z."""
+        if self.files is not None:
+            return read_files(self.files, rows[part], self.size, self.resize).to(z.device)
+        return self.space.decode_samples(z[part], self.seed, rows[part] + _OWN_NOISE)

@@ -1,11 +1,12 @@
 """The generator interface: a frozen module that maps latents to images."""
 
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.fingerprint import fingerprint
@@ -22,6 +23,23 @@ class _Frozen(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         module = super().__call__(*args, **kwargs)
         return module.requires_grad_(False).eval()
+
+
+class Truth(Protocol):
+    """What is known of a generator's latents (B, *latent_shape) without a judge."""
+
+    @property
+    def schema(self) -> AttributeSchema:
+        """The attributes that are known."""
+
+    def outputs(self, latents: Tensor) -> Tensor:
+        """The true labels as a sure classifier's outputs (B, K), laid out by the schema."""
+
+    def identity_distance(self, latents: Tensor, others: Tensor) -> Tensor:
+        """Distance (B,) in [0, 1] between the identities of two batches of latents."""
+
+    def scene_distance(self, latents: Tensor, others: Tensor) -> Tensor:
+        """Distance (B,) in [0, 1] between all that is neither attribute nor identity, such as the background."""
 
 
 class Generator(nn.Module, metaclass=_Frozen):
@@ -73,6 +91,11 @@ class Generator(nn.Module, metaclass=_Frozen):
             UserError: this generator has no distribution to draw from.
         """
         self._cannot("sample latents", "encode images with it instead")
+
+    @property
+    def truth(self) -> Truth | None:
+        """What is known of latents without a judge; None if that is nothing."""
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:

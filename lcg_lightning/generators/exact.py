@@ -63,6 +63,7 @@ class ExactWorld(Generator):
         UserError: a curvature outside of its range, or pictures that are too small.
     """
 
+    schema = SCHEMA
     mixings: Tensor
     skews: Tensor
     tails: Tensor
@@ -87,6 +88,11 @@ class ExactWorld(Generator):
     def fingerprint(self) -> str:
         """Of the map, whatever the encoder."""
         return combine(*(part.cpu().numpy().tobytes() for part in (self.mixings, self.skews, self.tails)))
+
+    @property
+    def truth(self) -> "ExactWorld":
+        """Itself: labels, identity and scene of every latent are known."""
+        return self
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -173,6 +179,10 @@ class ExactWorld(Generator):
     def identity_distance(self, latents: Tensor, others: Tensor) -> Tensor:
         """Mean absolute difference (B,) of the identity factors of two batches of latents; 1/3 for strangers."""
         return (self.faces(latents).identity - self.faces(others).identity).abs().mean(1)
+
+    def scene_distance(self, latents: Tensor, others: Tensor) -> Tensor:
+        """Mean absolute difference (B,) of the scene factors of two batches of latents; 1/3 for strangers."""
+        return (self.faces(latents).scene - self.faces(others).scene).abs().mean(1)
 
     def counterfactual(self, latents: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """What an edit should make of latents (B, 64): the labels asked for, and nothing else changed.

@@ -16,6 +16,7 @@ from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import module, records
+from lcg_lightning.evaluation.judged import Judges
 from lcg_lightning.evaluation.leaderboard import build
 from lcg_lightning.evaluation.metrics.second import SecondAccuracy, SecondIdentity
 from lcg_lightning.evaluation.output import Claim
@@ -119,13 +120,13 @@ def test_every_reference_row_is_seen_once_however_many_processes(store, tmp_path
     def make():
         return Reference(opened, opened.space(generator), "val", images, resize=False, seed=0)
 
-    reference = make()
+    reference, judges = make(), Judges(None, None, None, opened, opened.space(generator))
     for world in (1, 2, 5):
-        batches = [b for rank in range(world) for b in reference.batches(4, world, rank, torch.device("cpu"))]
+        batches = [b for rank in range(world) for b in reference.batches(judges, 4, world, rank, torch.device("cpu"))]
         order = torch.cat([rows for _, rows in batches])
         assert sorted(order.tolist()) == list(range(12))
         expected = decoded(store, "val").clamp(-1, 1)[order]
-        torch.testing.assert_close(torch.cat([x for x, _ in batches]).clamp(-1, 1), expected, atol=0.005, rtol=0)
+        torch.testing.assert_close(torch.cat([x.images for x, _ in batches]).clamp(-1, 1), expected, atol=0.005, rtol=0)
     before = str(reference)
     Image.new("RGB", (64, 64)).save(tmp_path / "val3.png")
     assert (str(make()) == before) == (kind == "latents")  # other files are another reference
@@ -143,9 +144,10 @@ def test_reference_and_samples_share_no_noise(store):
     opened, generator = LatentStore.open(store), NoiseAsImage()
     space = LatentSpace(generator, opened.mean, opened.std)
     reference = Reference(opened, space, "val", None, resize=False, seed=0)
-    ((images, rows),) = reference.batches(12, 1, 0, torch.device("cpu"))
-    of_samples = generator.noise_of(0, rows, images)
-    assert abs(torch.corrcoef(torch.stack([images.flatten(), of_samples.flatten()]))[0, 1]) < 0.05
+    judges = Judges(None, None, None, opened, space)
+    ((pictures, rows),) = reference.batches(judges, 12, 1, 0, torch.device("cpu"))
+    of_samples = generator.noise_of(0, rows, pictures.images)
+    assert abs(torch.corrcoef(torch.stack([pictures.images.flatten(), of_samples.flatten()]))[0, 1]) < 0.05
 
 
 def test_without_val_the_reference_is_named_or_left_out(tmp_path, capsys):

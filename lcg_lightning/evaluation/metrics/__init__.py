@@ -4,7 +4,13 @@ from lcg_lightning.evaluation.metrics.accuracy import AttributeAccuracy
 from lcg_lightning.evaluation.metrics.base import ImageMetric
 from lcg_lightning.evaluation.metrics.disentanglement import UntouchedDrift
 from lcg_lightning.evaluation.metrics.fid import FrechetDistance
-from lcg_lightning.evaluation.metrics.identity import IdentityCosine
+from lcg_lightning.evaluation.metrics.identity import IdentityCosine, IdentityDistance
 
-METRICS: tuple[type[ImageMetric], ...] = (AttributeAccuracy, FrechetDistance, IdentityCosine, UntouchedDrift)
+METRICS: tuple[type[ImageMetric], ...] = (
+    AttributeAccuracy,
+    FrechetDistance,
+    IdentityCosine,
+    IdentityDistance,
+    UntouchedDrift,
+)
 """The metrics that every evaluation uses if they apply, in the order of the leaderboard's columns."""

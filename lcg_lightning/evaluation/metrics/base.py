@@ -32,7 +32,8 @@ class Setting:
     steps: int = 1
     """Number of steps of an edit; 1 for generation."""
     networks: Mapping[str, str] = field(default_factory=dict)
-    """Name and fingerprint of each network that is given: ``judge``, ``identity``, ``features``."""
+    """Name and fingerprint of all that judges: the networks ``judge``, ``identity`` and ``features`` that are given,
+    and the generator's ``truth`` if it is known, which is the judge too if none is given."""
     num_features: int = 0
     """Width F of :attr:`Pictures.features`."""
     reference: str = ""

@@ -48,3 +48,38 @@ class IdentityCosine(PerSampleMetric):
         before = samples.source.embeddings.double()
         cosines = [F.cosine_similarity(before, step.embeddings.double()) for step in samples.steps]
         return torch.stack([*cosines, cosines[-1]], 1).clamp(-1, 1)  # rounding may exceed the range
+
+
+class IdentityDistance(PerSampleMetric):
+    """True distances between a source and its edit, by :class:`~lcg_lightning.generators.base.Truth`.
+
+    ``id_distance`` is that of their identities after the last step, ``id_distance/step<k>`` after step k: in the exact
+    world the mean absolute difference of the identity factors, 0 for the same face and 1/3 for strangers.
+    ``scene_distance`` is the same for what is neither identity nor attribute.
+    """
+
+    columns: Sequence[Column] = (
+        Column("id_distance", "Identity distance", higher_is_better=False, low=0.0, high=1.0),
+        Column("scene_distance", "Scene distance", higher_is_better=False, low=0.0, high=1.0),
+    )
+    steps = 1
+
+    def applies(self, setting: Setting) -> bool:
+        """For edits, if the truth is known."""
+        return setting.edits and "truth" in setting.networks
+
+    def prepare(self, setting: Setting) -> None:
+        """Records the number of steps and the truth."""
+        self.steps = setting.steps
+        self.columns = tuple(replace(column, basis=setting.basis("truth")) for column in self.columns)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Identity for each step, identity and scene for the last."""
+        return [*(f"id_distance/step{k + 1}" for k in range(self.steps)), "id_distance", "scene_distance"]
+
+    def measure(self, samples: Judged) -> Tensor:
+        """Distances (B, steps + 2)."""
+        assert samples.source is not None
+        moved = [step.identity_distance(samples.source) for step in samples.steps]
+        return torch.stack([*moved, moved[-1], samples.result.scene_distance(samples.source)], 1)

@@ -35,6 +35,10 @@ class SecondAccuracy(PerSampleMetric):
         super().__init__(judge=plain_spec(judge))
         self.judge = load_attribute_judge(judge)
 
+    def applies(self, setting: Setting) -> bool:
+        """Where the truth is not known."""
+        return "truth" not in setting.networks
+
     def prepare(self, setting: Setting) -> None:
         """Limits the network to the store's attributes.
 
@@ -65,8 +69,8 @@ class SecondIdentity(PerSampleMetric):
         self.network = load_identity_network(network)
 
     def applies(self, setting: Setting) -> bool:
-        """For edits."""
-        return setting.edits
+        """For edits, where the truth is not known."""
+        return setting.edits and "truth" not in setting.networks
 
     def prepare(self, setting: Setting) -> None:
         """Records the network."""
