@@ -14,6 +14,7 @@ from lcg_lightning.diffusion.samplers import Sampler, SamplerName
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Edit
 from lcg_lightning.methods.moving import MovingMethod
+from lcg_lightning.models.classifier import LatentClassifier
 from lcg_lightning.models.load import load_classifier
 
 
@@ -45,6 +46,22 @@ def regression_directions(z: Tensor, units: Tensor) -> Tensor:
     return directions
 
 
+def expected_labels(classifier: LatentClassifier, z: Tensor) -> Tensor:
+    """A classifier's mean labels (B, A), on the unit scale, of clean latents (B, D).
+
+    These are probabilities of binary attributes, so a source that the classifier is unsure of moves part of the way.
+    Categorical attributes are NaN.
+    """
+    outputs = classifier(z, torch.zeros(len(z), device=z.device))
+    columns = []
+    for attribute in classifier.schema:
+        out = outputs[:, classifier.schema.head(attribute.name)][:, 0]
+        if attribute.kind == "categorical":
+            out = torch.full_like(out, math.nan)
+        columns.append(out.sigmoid() if attribute.kind == "binary" else out)
+    return torch.stack(columns, 1)
+
+
 def regression_move(z: Tensor, reading: Tensor, wanted: Tensor, directions: Tensor) -> Tensor:
     """Latents (B, D) moved by (target - reading) x direction for every label that is asked for.
 
@@ -66,9 +83,9 @@ class RegressionDirections(MovingMethod):
     """Moves a source by (target - reading) x direction for every attribute asked for.
 
     Directions are the least-squares coefficients of standardized latents on all labels and a constant, so each changes
-    one attribute with all others held fixed. Readings are the classifier's, of the source itself: each step is made
-    from it under all targets so far, so steps in any order end at the same latents, and going back undoes an edit.
-    Generation moves unguided samples of the prior.
+    one attribute with all others held fixed. Readings are the classifier's mean labels. A step of an edit reads its
+    source, which is the last step's result, and moves it to all targets so far; this corrects what earlier steps
+    missed. Generation moves unguided samples of the prior.
 
     Args:
         classifier: checkpoint of the ``LatentClassifier`` that reads the source's labels.
@@ -115,17 +132,18 @@ class RegressionDirections(MovingMethod):
         self.register_buffer("directions", directions, persistent=False)  # (A, D)
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
-        """Latents (B, D) after each step: the source, moved to all targets so far.
+        """Latents (B, D) after each step, whose source is the previous step's result.
 
         Raises:
             UserError: a condition that leaves a choice, or an attribute without a direction.
         """
-        reading = self.schema.unit(self.classifier.read(source))
-        return [self._moved(source, reading, step) for step in steps]
-
-    def _moved(self, source: Tensor, reading: Tensor, step: Edit) -> Tensor:
-        rows = targets(step.merged, self.schema, len(source)).to(source)
-        for name, direction, wanted in zip(self.schema.names, self.directions, rows.T, strict=True):
-            if direction.isnan().any() and not wanted.isnan().all():
-                raise UserError(f"method regression: no direction for {name}; it is categorical or has no labels")
-        return regression_move(source, reading, self.schema.unit(rows), self.scale * self.directions)
+        results = []
+        for step in steps:
+            rows = targets(step.merged, self.schema, len(source)).to(source)
+            for name, direction, wanted in zip(self.schema.names, self.directions, rows.T, strict=True):
+                if direction.isnan().any() and not wanted.isnan().all():
+                    raise UserError(f"method regression: no direction for {name}; it is categorical or has no labels")
+            reading = expected_labels(self.classifier, source)
+            source = regression_move(source, reading, self.schema.unit(rows), self.scale * self.directions)
+            results.append(source)
+        return results

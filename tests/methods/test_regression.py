@@ -14,7 +14,12 @@ from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods import regression
 from lcg_lightning.methods.base import Edit
-from lcg_lightning.methods.regression import RegressionDirections, regression_directions, regression_move
+from lcg_lightning.methods.regression import (
+    RegressionDirections,
+    expected_labels,
+    regression_directions,
+    regression_move,
+)
 
 SCHEMA = AttributeSchema((Attribute("Hat"), Attribute("Age", "continuous", low=0, high=100)))
 D = 6
@@ -31,15 +36,21 @@ def world(n, noise=0.1):
 
 
 class Reader(torch.nn.Module):
-    """Reads labels off latents of :func:`world` by its known matrix."""
+    """Reads labels off latents of :func:`world` by its known matrix; it is sure of Hat."""
 
     def __init__(self, matrix, mean, std):
         super().__init__()
         self.matrix, self.mean, self.std = matrix, mean, std
 
-    def read(self, z):
+    schema = SCHEMA
+
+    def forward(self, z, t):
         units = (z.double() * self.std + self.mean - 0.3) @ torch.linalg.pinv(self.matrix)
-        return SCHEMA.natural(torch.cat([(units[:, :1] > 0.5).double(), units[:, 1:]], 1)).to(z)
+        logit = 20 * (units[:, :1] - 0.5)
+        return torch.cat([logit, units[:, 1:], torch.zeros_like(logit)], 1).to(z)
+
+    def read(self, z):
+        return SCHEMA.predict(self(z, torch.zeros(len(z))))
 
 
 @pytest.fixture
@@ -90,11 +101,18 @@ def test_going_back_undoes_an_edit_and_half_a_scale_goes_half_the_way(prepared):
     method, *_ = prepared
     z = torch.randn(20, D)
     forth, back = parse("Age=90", SCHEMA), parse("Age=10", SCHEMA)
-    first = method.edit(z, [Edit(back, back), Edit(forth, forth)])[0]
-    torch.testing.assert_close(first, method.edit(z, [Edit(forth, forth), Edit(back, back)])[1])
+    [once] = method.edit(z, [Edit(back, back)])
+    torch.testing.assert_close(method.edit(z, [Edit(forth, forth), Edit(back, back)])[1], once, rtol=0, atol=0.02)
     method.scale = 0.5
-    half = method.edit(z, [Edit(back, back)])[0]
-    torch.testing.assert_close(half - z, (first - z) / 2)
+    torch.testing.assert_close(method.edit(z, [Edit(back, back)])[0] - z, (once - z) / 2)
+
+
+def test_a_binary_reading_is_the_probability(prepared):
+    method, *_ = prepared
+    outputs = torch.tensor([[0.0, 0.3, 0.0], [3.0, 0.8, 0.0]])
+    method.classifier.forward = lambda z, t: outputs
+    found = expected_labels(method.classifier, torch.zeros(2, D))
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.3], [1 / (1 + math.exp(-3)), 0.8]]))
 
 
 def test_what_it_cannot_do_is_one_line(prepared):
