@@ -8,6 +8,7 @@ from lcg_lightning.methods import (  # noqa: F401 - the parser's
     oracle,
     real,
     regression,
+    rejection,
     retrieval,
     unguided,
 )

@@ -29,11 +29,12 @@ NO_COMPLEMENT = "it has no complement, so it may not stand under ~ or |"
 SCALE_PLACE = "a scale may only stand before a term of the outermost &"
 
 
-def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> Tensor:
+def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema, tolerance: float | None = None) -> Tensor:
     """Log-probability of a condition under a classifier's outputs.
 
     A binary value contributes the log sigmoid of its signed logit, a categorical value its log softmax. A continuous
     value contributes its log density, on the unit scale, under a Gaussian with the head's mean and variance.
+    With a tolerance, it contributes the log-probability of an error of at most that, so that the result is at most 0.
     Continuous and per-sample targets are allowed only in the outermost &; their terms are added. Scaled terms are also
     added, each independently: ``2*A & A`` gives 3 log p(A). All other terms are evaluated jointly: ``A & A`` gives
     log p(A).
@@ -46,6 +47,7 @@ def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> 
         condition: a tree.
         outputs: classifier outputs (B, K), laid out by :meth:`AttributeSchema.head`.
         schema: the attributes.
+        tolerance: largest error at which a continuous target counts as met, on the unit scale; None for densities.
 
     Returns:
         (B,), differentiable in the outputs, with finite gradients.
@@ -60,10 +62,10 @@ def log_prob(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> 
     for term in conjuncts(condition):
         match term:
             case Scaled(scale, inner):
-                parts.append(scale * log_prob(inner, outputs, schema))
+                parts.append(scale * log_prob(inner, outputs, schema, tolerance))
             case Is(name, value) if isinstance(value, Tensor) or schema[name].kind == "continuous":
                 if _state(stated, schema[name].name, value):
-                    parts.append(_target(schema[name], value, outputs[:, schema.head(name)]))
+                    parts.append(_target(schema[name], value, outputs[:, schema.head(name)], tolerance))
             case _:
                 choices.append(term)
     if choices:
@@ -101,7 +103,7 @@ def _state(stated: dict[str, float | Tensor], name: str, value: float | Tensor) 
     return False
 
 
-def _target(attribute: Attribute, value: float | Tensor, out: Tensor) -> Tensor:
+def _target(attribute: Attribute, value: float | Tensor, out: Tensor, tolerance: float | None) -> Tensor:
     """Log-probability (B,) or log density of a target under its head's outputs (B, width); 0 where NaN."""
     target = value.to(out).expand(len(out)) if isinstance(value, Tensor) else torch.full_like(out[:, 0], value)  # (B,)
     free = target.isnan()
@@ -113,8 +115,14 @@ def _target(attribute: Attribute, value: float | Tensor, out: Tensor) -> Tensor:
     else:
         unit = (target - attribute.low) / (attribute.high - attribute.low)
         log_variance = out[:, 1].clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
-        square = (unit - out[:, 0]).square() * (-log_variance).exp()
-        value_log_prob = -(square + log_variance + math.log(2 * math.pi)) / 2
+        if tolerance is None:
+            square = (unit - out[:, 0]).square() * (-log_variance).exp()
+            value_log_prob = -(square + log_variance + math.log(2 * math.pi)) / 2
+        else:
+            error, deviation = (unit - out[:, 0]).abs(), (log_variance / 2).exp()
+            near, far = ((bound - error) / deviation for bound in (tolerance, -tolerance))
+            mass = torch.special.ndtr(near) - torch.special.ndtr(far)
+            value_log_prob = mass.clamp_min(torch.finfo(mass.dtype).tiny).log()
     return value_log_prob.masked_fill(free, 0)
 
 

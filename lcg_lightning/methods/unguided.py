@@ -10,7 +10,7 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.grids import check_steps, logsnr_grid
 from lcg_lightning.diffusion.guidance import guide
 from lcg_lightning.diffusion.noise import SampleNoise
-from lcg_lightning.diffusion.samplers import Sampler, SamplerName, find_sampler, run, sampler_text
+from lcg_lightning.diffusion.samplers import Noise, Sampler, SamplerName, find_sampler, run, sampler_text
 from lcg_lightning.methods.base import Method
 from lcg_lightning.models.load import load_prior
 
@@ -44,6 +44,10 @@ class Unguided(Method):
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D) of the prior."""
+        return self.draw(noise)
+
+    def draw(self, noise: Noise) -> Tensor:
+        """Latents (B, D) of the prior, from any noise."""
         eps = guide(self.prior, None, None, self.schema, self.prior.schedule, self.grid)
         latents, self.nfe = run(lambda eps: self.sample(eps, noise, self.grid), eps)
         return latents

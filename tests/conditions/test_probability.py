@@ -99,6 +99,21 @@ def test_continuous_literal_scale_and_sum():
     assert torch.autograd.gradcheck(lambda x: log_prob(tree, x, SCHEMA), outputs(2).requires_grad_())
 
 
+def test_with_a_tolerance_numbers_have_probabilities():
+    """Against torch.distributions, also far in the tails, where the two values of the CDF are nearly equal."""
+    out = outputs(50)
+    yaw = out[:, SCHEMA.head("Yaw")]
+    yaw[:, 1] = torch.linspace(-6, 2, 50)
+    head = Normal(yaw[:, 0], (yaw[:, 1] / 2).exp())
+    attribute = SCHEMA["Yaw"]
+    unit = (24 - attribute.low) / (attribute.high - attribute.low)
+    expected = head.cdf(torch.tensor(unit + 0.1)) - head.cdf(torch.tensor(unit - 0.1))
+    found = log_prob(parse("Yaw=24 & 2*Smiling", SCHEMA), out, SCHEMA, tolerance=0.1)
+    smiling = 2 * torch.nn.functional.logsigmoid(out[:, 0])
+    torch.testing.assert_close((found - smiling).exp(), expected, rtol=1e-6, atol=1e-12)
+    assert found.isfinite().all()
+
+
 def test_de_morgan_and_double_negation_hold_to_the_last_bit():
     out = outputs(64, dtype=torch.float32) * 20
     g = Is("Hair", 2.0)
