@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import lcg_lightning.commands.methods
 import lcg_lightning.data.datamodule
@@ -20,6 +20,7 @@ import lcg_lightning.recipes.second_judges
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
 from lcg_lightning.commands.listing import listing
 from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.module import Evaluation
 from lcg_lightning.models.base import NoisedLatentModule
 from lcg_lightning.models.fitting import CheckedCheckpoints, LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
 
@@ -53,6 +54,11 @@ class CLI(LightningCLI):
                 apply_on="instantiate",
             )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Keeps the command line for the record."""
+        self.given = [str(arg) for arg in args] if isinstance(args, list) else None
+        super().parse_arguments(parser, args)
+
     def _parse_ckpt_path(self) -> None:
         """Keeps the configured model arguments; Lightning would replace them with the checkpoint's."""
 
@@ -73,10 +79,12 @@ class CLI(LightningCLI):
             refuse_to_overwrite(config.trainer.default_root_dir, path)
 
     def before_test(self) -> None:
-        """Refuses to measure a prior or classifier that was never trained."""
+        """Refuses to measure a prior or classifier that was never trained; tells an evaluation its command line."""
         if isinstance(self.model, NoisedLatentModule) and self.config[self.subcommand].ckpt_path is None:
             name = type(self.model).__name__
             raise UserError(f"lcg {self.subcommand}: {name} has no trained weights; give --ckpt_path=FILE of `lcg fit`")
+        if isinstance(self.model, Evaluation) and self.given is not None:
+            self.model.command = ["lcg", *self.given]
 
     before_validate = before_test
 

@@ -5,20 +5,29 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.judged import Pictures
+from lcg_lightning.files import atomic
 
 SHOWN = 16
 """Number of samples in the picture; half as many for strips of edits."""
+EDITS = "edits.safetensors"
+"""File of :func:`keep`."""
+_PIXELS = 128  # largest height and width of images kept for comparisons
+
+Kept = tuple[int, Tensor, list[str]]
+"""Index of a sample, its images (S, 3, H, W) in [-1, 1], and a caption for each."""
 
 
 class Gallery:
     """Keeps small copies of the first samples until they are drawn."""
 
     def __init__(self) -> None:
-        self.kept: list[tuple[int, Tensor, list[str]]] = []
+        self.kept: list[Kept] = []
 
     def add(self, index: Tensor, strips: Sequence[Pictures], captions: Sequence[list[str]]) -> None:
         """Adds a batch of samples, of which only those to draw are decoded.
@@ -34,19 +43,35 @@ class Gallery:
             for b, images in zip(rows.tolist(), shown, strict=True):
                 self.kept.append((int(index[b]), figures.shrink(images).cpu(), captions[b]))
 
-    def gathered(self) -> list[tuple[int, Tensor, list[str]]]:
+    def gathered(self) -> list[Kept]:
         """The samples of all processes, ordered by index; every process must call this."""
         kept = self.kept
         if dist.is_available() and dist.is_initialized():
-            parts: list[list[tuple[int, Tensor, list[str]]] | None] = [None] * dist.get_world_size()
+            parts: list[list[Kept] | None] = [None] * dist.get_world_size()
             dist.all_gather_object(parts, kept)
             kept = [item for part in parts for item in part or []]
         return sorted(kept, key=lambda item: item[0])
 
 
-def draw(samples: Sequence[tuple[int, Tensor, list[str]]], path: Path) -> None:
+def draw(samples: Sequence[Kept], path: Path) -> None:
     """Draws gathered samples: as strips if a sample has several images, otherwise as a grid."""
     if len(samples[0][1]) > 1:
         figures.strips([(images, captions) for _, images, captions in samples[: SHOWN // 2]], path)
     else:
         figures.grid(torch.cat([images for _, images, _ in samples]), [c[0] for _, _, c in samples], 8, path)
+
+
+def keep(samples: Sequence[Kept], path: Path) -> None:
+    """Writes source and last result of gathered edits, so that methods can be shown side by side.
+
+    The file holds ``images`` (k, 2, H, W, 3) uint8 of samples 0 to k - 1, at most 128 pixels high and wide; each
+    sample's edits in words are in its metadata, under the sample's index.
+    """
+    chosen = samples[: SHOWN // 2]
+    images = torch.cat([strip[[0, -1]] for _, strip, _ in chosen])
+    if max(images.shape[-2:]) > _PIXELS:
+        images = F.adaptive_avg_pool2d(images, _PIXELS)
+    pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+    words = {str(index): " → ".join(captions[1:]) for index, _, captions in chosen}
+    with atomic(path) as temporary:
+        save_file({"images": pixels.reshape(-1, 2, *pixels.shape[1:]).contiguous()}, temporary, metadata=words)

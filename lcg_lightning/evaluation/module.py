@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LambdaCallback
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lcg_lightning.conditions import conjunction, merge, targets
@@ -18,26 +20,27 @@ from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.decoding import Decoding
 from lcg_lightning.evaluation.estimates import Estimate
-from lcg_lightning.evaluation.gallery import Gallery, draw
+from lcg_lightning.evaluation.gallery import Gallery
 from lcg_lightning.evaluation.judged import Judged, Judges
 from lcg_lightning.evaluation.logs import log_figures, log_identity
 from lcg_lightning.evaluation.metrics import METRICS
 from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
 from lcg_lightning.evaluation.networks import load_features, load_networks
 from lcg_lightning.evaluation.output import Claim
-from lcg_lightning.evaluation.provenance import collect_versions, git_commit
-from lcg_lightning.evaluation.records import Record, write
+from lcg_lightning.evaluation.provenance import collect_versions, git_commit, peak_memory
+from lcg_lightning.evaluation.records import Record
 from lcg_lightning.evaluation.reference import Reference, files_of
+from lcg_lightning.evaluation.results import write_failure, write_results
 from lcg_lightning.evaluation.tasks import Task, caption
 from lcg_lightning.files import plain
 from lcg_lightning.formats.descriptions import plain_spec
 from lcg_lightning.formats.fingerprint import digest
 from lcg_lightning.generators.load import in_zoo, load_generator
-from lcg_lightning.methods.base import Edit, Method, refuse_broken
+from lcg_lightning.methods.base import Diverged, Edit, Method, refuse_broken
 
 
 class Evaluation(LightningModule):
-    """Measures a method on a task and writes ``record.json`` and a picture into ``out``.
+    """Measures a method on a task and writes what :func:`~lcg_lightning.evaluation.results.write_results` does.
 
     The task derives the targets of sample i from row i of the test split (modulo its length). The sample starts from
     noise that depends only on i and the seed, so figures do not depend on the batch size or the number of processes.
@@ -50,7 +53,7 @@ class Evaluation(LightningModule):
     Args:
         task: the task.
         method: the method to evaluate.
-        out: folder for the record and the picture; must be new or empty.
+        out: folder for the results; must be new or empty. Of a method that diverges, the record says so.
         n: number of samples; by default the number of rows in the test split.
         seed: seed of the samples' noise.
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
@@ -120,6 +123,7 @@ class Evaluation(LightningModule):
         self.claim = Claim(Path(out))
         self.images, self.resize, self.truncation_psi, self.split = images, resize, truncation_psi, reference
         self.label = label or method.name
+        self.command: list[str] | None = None  # the command line, where there is one
         self.networks = load_networks(judge, identity, self.generator.image_size)
         self.features = load_features(features, self.networks[1]) if task.matches_data else None
         self.candidates = [*(kind() for kind in METRICS), *(metrics or [])]
@@ -182,6 +186,10 @@ class Evaluation(LightningModule):
             sampler=self.method.edit_sampler if self.task.edits else self.method.sampler,
             nfe=0.0,
             seconds=0.0,
+            memory={},
+            command=self.command,
+            ranked=self.method.ranked,
+            failure=None,
             versions=collect_versions(self.device, self.trainer.precision),
             commit=git_commit(),
             columns=[column for metric in chosen for column in metric.columns],
@@ -202,8 +210,19 @@ class Evaluation(LightningModule):
             raise UserError(refusal)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Releases the folder if the run fails."""
-        return [LambdaCallback(on_exception=lambda *_: self.claim.release())]
+        """If the run fails, releases the folder; if the method diverged, a record there says so."""
+
+        def end(trainer: Trainer, module: LightningModule, error: BaseException) -> None:
+            if isinstance(error, Diverged):
+                write_failure(self.claim, replace(self._measured(), failure=str(error)))
+            self.claim.release()
+
+        return [LambdaCallback(on_exception=end)]
+
+    def _measured(self) -> Record:
+        """The record with function evaluations and this process's seconds and peak memory."""
+        nfe = self.steps * self.method.edit_nfe if self.task.edits else self.method.nfe
+        return replace(self.record, nfe=nfe, seconds=self.seconds, memory=dict([peak_memory(self.device)]))
 
     def _each(self) -> Iterator[ImageMetric]:
         for metric in self.metrics:
@@ -276,21 +295,25 @@ class Evaluation(LightningModule):
         return time.perf_counter()
 
     def on_test_epoch_end(self) -> None:
-        """Computes the metrics on every process; the first writes the record and the picture together."""
+        """Computes the metrics on every process; the first writes the results together."""
         found: dict[str, Estimate] = {}
+        samples: dict[str, NDArray[np.float64]] = {}
         for metric in self._each():
             found |= metric.compute()
+            samples |= metric.per_sample()
         for name, estimate in found.items():
             self.log(name, estimate.value, rank_zero_only=True)
-        seconds = self.trainer.strategy.reduce(torch.tensor(self.seconds, device=self.device), reduce_op="max")
+        record = self._measured()
+        kind, memory = next(iter(record.memory.items()))
+        peaks = self.trainer.strategy.reduce(
+            torch.tensor([record.seconds, memory], device=self.device), reduce_op="max"
+        )
         shown = self.gallery.gathered()
         if not self.trainer.is_global_zero:
             return
-        nfe = self.steps * self.method.edit_nfe if self.task.edits else self.method.nfe
-        self.record = replace(self.record, nfe=nfe, seconds=float(seconds), metrics=found)
-        with self.claim.fill() as folder:
-            write(self.record, folder / "record.json")
-            draw(shown, folder / "samples.png")
+        seconds, memory = peaks.tolist()
+        self.record = replace(record, seconds=seconds, memory={kind: int(memory)}, metrics=found)
+        write_results(self.claim, self.record, samples, shown, edits=self.task.edits)
         log_figures(self.loggers, found, self.claim.path / "samples.png")
         self.summary = f"{self.record.summary()}; record: {self.claim.path / 'record.json'}"
 

@@ -1,7 +1,9 @@
 """Provenance of figures: package versions and the commit of the code."""
 
 import platform
+import resource
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +20,14 @@ def collect_versions(device: torch.device, precision: str) -> dict[str, str]:
         "precision": precision,
         **{name: version(name) for name in _PACKAGES},
     }
+
+
+def peak_memory(device: torch.device) -> tuple[str, int]:
+    """This process's peak memory in bytes, and what it is of; see :class:`~lcg_lightning.evaluation.records.Record`."""
+    if device.type == "cuda":
+        return "cuda", torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, in KiB elsewhere
+    return "resident", peak if sys.platform == "darwin" else 1024 * peak
 
 
 def git_commit() -> str | None:

@@ -12,7 +12,7 @@ from lcg_lightning.evaluation.estimates import Column, Estimate, owner
 from lcg_lightning.files import atomic, load_json
 
 FORMAT = "lcg-record"
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Record:
     """Function evaluations of the prior per sample."""
     seconds: float
     """Wall time of generating all samples."""
+    memory: Mapping[str, int]
+    """Peak memory in bytes, of the process that took most: ``cuda``, what PyTorch allocated on the GPU during the run;
+    on a CPU ``resident``, the largest resident set since the process began, with all that it did before."""
+    command: Sequence[str] | None
+    """The command line that made the run, without environment; None for a run from Python."""
+    ranked: bool
+    """Whether the method competes; one that knows the truth, such as the oracle, does not."""
+    failure: str | None
+    """Why the run has no figures: the method diverged. None for a run that ended well."""
     versions: Mapping[str, str]
     commit: str | None
     columns: Sequence[Column]
@@ -195,6 +204,10 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "sampler": _text,
     "nfe": lambda x: _number(x) and x >= 0,
     "seconds": lambda x: _number(x) and x >= 0,
+    "memory": lambda x: isinstance(x, dict) and all(_whole(v) and v >= 0 for v in x.values()),
+    "command": lambda x: x is None or (isinstance(x, list) and all(map(_text, x))),
+    "ranked": lambda x: isinstance(x, bool),
+    "failure": lambda x: x is None or _text(x),
     "versions": _texts,
     "commit": lambda x: x is None or _text(x),
     "columns": lambda x: isinstance(x, list),

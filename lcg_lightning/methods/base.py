@@ -23,6 +23,10 @@ class Edit(NamedTuple):
     """The combined condition of all steps up to this one; see :func:`lcg_lightning.conditions.merge`."""
 
 
+class Diverged(UserError):
+    """A method's latents are not finite: a result of the evaluation, not a mistake in its configuration."""
+
+
 class Method(nn.Module):
     """Turns conditions into standardized latents (B, D).
 
@@ -37,6 +41,8 @@ class Method(nn.Module):
     edit_sampler: str = "none"
     edit_nfe: float = 0.0
     """Function evaluations of the prior for one step of an edit."""
+    ranked: bool = True
+    """Whether the method competes on leaderboards; one that knows the truth does not."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
@@ -70,10 +76,10 @@ class Method(nn.Module):
 
 
 def refuse_broken(latents: Sequence[Tensor], index: Tensor, name: str) -> None:
-    """Raises a UserError if a method's latents (B, D) of samples ``index`` (B,) are not finite after any step."""
+    """Raises :class:`Diverged` if a method's latents (B, D) of samples ``index`` (B,) are not finite after any step."""
     for k, z in enumerate(latents):
         if bad := index[~z.isfinite().all(1).to(index.device)].tolist():
-            raise UserError(
+            raise Diverged(
                 f"method {name}: the latent of sample {bad[0]} is not finite after step {k + 1} "
                 f"({len(bad)} of {len(z)} in a batch); lower the scale, or check prior and classifier"
             )

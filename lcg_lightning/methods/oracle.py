@@ -35,6 +35,7 @@ class Oracle(Method):
     """
 
     name = "oracle"
+    ranked = False
 
     def __init__(self, faces: Path | None = None) -> None:
         super().__init__(faces=faces)

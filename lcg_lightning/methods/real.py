@@ -18,6 +18,7 @@ class Real(Method):
     """
 
     name = "real"
+    ranked = False
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
         """Memory-maps the test split."""

@@ -5,11 +5,12 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from lcg_lightning.cli import main, run
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation import records
+from lcg_lightning.evaluation import records, samples
 from lcg_lightning.evaluation.module import Evaluation
 from lcg_lightning.evaluation.tasks import Conditional, Editing
 from lcg_lightning.methods.real import Real
@@ -41,7 +42,7 @@ def same(a, b):
 @pytest.mark.parametrize(("task", "n"), [("conditional-3", 25), ("editing", 40)])
 def test_processes_and_batches_do_not_change_figures(task, n, evaluate, tmp_path):
     """31 rows: 16 + 15 on two processes; more rows than one batch; samples short of and beyond the rows."""
-    found = {}
+    found, figures = {}, {}
     for name, options in {
         "one": {},
         "small batches": {"data.init_args.batch_size": 7},
@@ -58,9 +59,14 @@ def test_processes_and_batches_do_not_change_figures(task, n, evaluate, tmp_path
         launch(arguments) if name == "two" else run(arguments)
         found[name] = records.read(out / "record.json")
         assert found[name].n == n
+        figures[name] = samples.read(out / samples.FILE, found[name])
     same(found["one"].metrics, found["small batches"].metrics)
     same(found["one"].metrics, found["two"].metrics)
     assert (tmp_path / "two/samples.png").exists()
+    assert figures["one"].keys() == figures["two"].keys() >= {"acc_joint", "acc/Smiling"}
+    np.testing.assert_array_equal(figures["one"]["acc_joint"], figures["two"]["acc_joint"])
+    for key, values in figures["one"].items():
+        np.testing.assert_allclose(values, figures["two"][key], rtol=1e-4, atol=1e-4)
 
 
 def test_demo_leaves_a_row_for_every_method_and_task(world):

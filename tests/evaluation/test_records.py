@@ -47,12 +47,16 @@ def test_what_cannot_be_kept_leaves_the_old_record(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "record version 2, this release reads version 3"),
+        ({"version": 3}, "record version 3, this release reads version 4"),
         ({"format": "other"}, "is not an evaluation record"),
         ({"colour": "red"}, "unknown field 'colour'"),
         ({"nfe": None}, "the record's nfe is None"),
         ({"nfe": -1}, "the record's nfe is -1"),
         ({"seconds": math.nan}, "the record's seconds is nan"),
+        ({"memory": {"resident": -1}}, "the record's memory is"),
+        ({"command": "lcg test"}, "the record's command is 'lcg test'"),
+        ({"ranked": None}, "the record's ranked is None"),
+        ({"failure": False}, "the record's failure is False"),
         ({"n": -3}, "the record's n is -3"),
         ({"n": True}, "the record's n is True"),
         ({"n": 2.5}, "the record's n is 2.5"),

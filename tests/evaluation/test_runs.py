@@ -15,7 +15,7 @@ from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
-from lcg_lightning.evaluation import module, records
+from lcg_lightning.evaluation import gallery, module, records, samples
 from lcg_lightning.evaluation.judged import Judges
 from lcg_lightning.evaluation.leaderboard import build
 from lcg_lightning.evaluation.metrics.second import SecondAccuracy, SecondIdentity
@@ -75,6 +75,11 @@ def test_a_metric_of_a_users_own_file_is_measured_recorded_and_shown(store, tmp_
     brightness = decoded(store, "test").mean((1, 2, 3)) / 0.5
     assert record.metrics["brightness"].value == pytest.approx(brightness.mean().item(), rel=1e-5)
     assert record.config["metrics"] == model["init_args"]["metrics"]
+    assert record.command == ["lcg", "test", "--config=run.yaml"]
+    assert 2**27 < record.memory["resident"] < 2**36
+    assert record.ranked is False
+    per_sample = samples.read(tmp_path / "runs/1" / samples.FILE, record)
+    np.testing.assert_allclose(per_sample["brightness"], brightness, rtol=1e-4)
     last = capsys.readouterr().out.strip().splitlines()[-1]
     value, low, high = record.metrics["brightness"]
     assert last.startswith("real on conditional-1: Joint accuracy ")
@@ -181,11 +186,18 @@ def test_a_record_identifies_store_networks_and_arguments(store, tmp_path):
     assert other.record.fingerprints["asked"] != a.fingerprints["asked"]
 
 
-def test_samples_that_are_not_finite_end_the_run_in_one_line(store, tmp_path):
+class Diverging(small.Constant):
+    def generate(self, condition, noise):
+        return super().generate(condition, noise) / 0
+
+
+def test_samples_that_are_not_finite_end_the_run_in_one_line_and_in_a_record(store, tmp_path):
     with pytest.raises(UserError, match="method constant: the latent of sample 0 is not finite after step 1") as error:
-        small.run(store, Conditional(), small.Constant(float("nan")), tmp_path / "out")
+        small.run(store, Conditional(), Diverging(), tmp_path / "out")
     assert "\n" not in str(error.value)
-    assert not list((tmp_path / "out").iterdir())
+    record = records.read(tmp_path / "out/record.json")
+    assert (record.failure, record.metrics) == (str(error.value), {})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["record.json"]
 
 
 @pytest.mark.parametrize("limit", [{"limit_test_batches": 1}, {"limit_test_batches": 0.5}, {"fast_dev_run": True}])
@@ -206,11 +218,16 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_method_is_prepared
 def test_a_run_that_dies_between_record_and_picture_can_be_run_again(store, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "draw", lambda *_: (_ for _ in ()).throw(MemoryError))
+        patch.setattr(gallery, "draw", lambda *_: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
             small.run(store, Editing(["Hat"]), Real(), out)
     small.run(store, Editing(["Hat"]), Real(), out)
-    assert {path.name for path in out.iterdir()} == {"record.json", "samples.png"}
+    assert {path.name for path in out.iterdir()} == {
+        "record.json",
+        "samples.png",
+        "samples.safetensors",
+        "edits.safetensors",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     before = (out / "record.json").read_bytes()
     with pytest.raises(UserError, match="not empty"):

@@ -80,6 +80,10 @@ class ImageMetric(Metric):
         """Estimates by name: one per column, and details such as ``acc/Smiling`` of a column ``acc``."""
         raise NotImplementedError
 
+    def per_sample(self) -> dict[str, NDArray[np.float64]]:
+        """After :meth:`compute`: figures (N,) of single samples by name, by sample index; NaN where not counted."""
+        return {}
+
 
 class PerSampleMetric(ImageMetric):
     """Means of per-sample numbers, with 95 % bootstrap intervals.
@@ -132,12 +136,16 @@ class PerSampleMetric(ImageMetric):
         Raises:
             UserError: there is no sample, a sample was counted twice, or a number is infinite.
         """
-        values = self.gathered()
+        self.counted = values = self.gathered()
         if np.isinf(values).any():
             raise UserError(f"{type(self).__name__}: a sample's value is infinite; check the images")
         keep = np.flatnonzero((~np.isnan(values)).sum(0)).tolist()
         names = [self.names[i] for i in keep]
         return dict(zip(names, bootstrap_mean(values[:, keep]), strict=True)) if names else {}
+
+    def per_sample(self) -> dict[str, NDArray[np.float64]]:
+        """The numbers (N,) of all processes' samples, by sample index, whose means :meth:`compute` gave."""
+        return dict(zip(self.names, self.counted.T, strict=True))
 
     def gathered(self) -> NDArray[np.float64]:
         """All rows (N, len(names)), sorted by sample index.
