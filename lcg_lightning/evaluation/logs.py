@@ -16,7 +16,8 @@ def log_identity(loggers: Iterable[Logger], record: Record) -> None:
 
     A W&B run is named after method, scale, task, number of samples and seed, unless the configuration names it.
     """
-    about = {k: v for k, v in identity(record).items() if k not in ("nfe", "seconds")} | {"scale": record.scale}
+    measured = ("nfe", "seconds", "memory", "failure")
+    about = {k: v for k, v in identity(record).items() if k not in measured} | {"scale": record.scale}
     for logger in loggers:
         logger.log_hyperparams(about)
         if isinstance(logger, WandbLogger) and not logger._wandb_init.get("name"):

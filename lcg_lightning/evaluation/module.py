@@ -232,6 +232,8 @@ class Evaluation(LightningModule):
     def on_test_start(self) -> None:
         """Moves the objects made by :meth:`setup` to the device, and logs the run's identity."""
         self.to(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         if self.trainer.is_global_zero:
             log_identity(self.loggers, self.record)
             if self.task.matches_data and self.features is None:
