@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from lcg_lightning.conditions import targets
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.tasks import Editing
 from lcg_lightning.files import atomic, atomic_folder
@@ -89,7 +90,8 @@ def edited(faces: Faces) -> Faces:
     """The same faces with every attribute of :data:`EDITED` turned to its opposite, all else unchanged."""
     labels = faces.labels
     for step in Editing([*EDITED]).steps(faces.labels, torch.arange(len(faces)), SCHEMA):
-        labels = torch.where(step.isnan(), labels, step)
+        rows = targets(step, SCHEMA, len(faces))
+        labels = torch.where(rows.isnan(), labels, rows)
     return Faces(faces.identity, faces.scene, labels)
 
 

@@ -1,5 +1,6 @@
 """Conditions on samples: trees over attributes, parsed from text and evaluated as one log-probability."""
 
+from lcg_lightning.conditions.labels import definite, met, named, take
 from lcg_lightning.conditions.language import parse, to_text
 from lcg_lightning.conditions.probability import log_prob
 from lcg_lightning.conditions.tree import (
@@ -23,10 +24,14 @@ __all__ = [
     "Or",
     "Scaled",
     "conjunction",
+    "definite",
     "log_prob",
     "merge",
+    "met",
+    "named",
     "names",
     "parse",
+    "take",
     "targets",
     "to_text",
 ]

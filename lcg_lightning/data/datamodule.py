@@ -133,8 +133,9 @@ class LatentDataModule(LightningDataModule):
         return self._loader("val", padded=fitting)
 
     def test_dataloader(self) -> LatentLoader:
-        """Batches of the test split."""
-        return self._loader("test", padded=False)
+        """Batches of the test split, or of the ``split`` that the module under test names."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return self._loader(getattr(module, "split", "test"), padded=False)
 
     def _begun(self) -> int:
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0

@@ -1,4 +1,4 @@
-"""The input of metrics: pictures, their latents, what judges or the truth say of them, and targets."""
+"""The input of metrics: pictures, their latents, what judges or the truth say of them, and what was asked."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from lcg_lightning.conditions import Condition
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
@@ -147,12 +148,17 @@ class Judged:
 
     index: Tensor
     """(B,) int64, global sample indices, independent of the batch size and the number of processes."""
-    asked: Tensor
-    """(B, A) targets, in natural units; NaN where nothing was asked."""
+    asked: Condition
+    """What the last step's result should meet: the merged condition of all steps. Targets per sample are (B,)."""
+    named: Tensor
+    """(B, A) bool, the attributes that some step names; an edit should leave the others alone."""
     steps: Sequence[Pictures]
     """Pictures after each step of an edit; one for generation."""
     source: Pictures | None = None
     """Pictures of the sources of edits; None for generation."""
+    met_before: Tensor | None = None
+    """(B,) bool, the edits that ask for nothing new: their source meets what every step asks, as the judge reads it.
+    None for generation, and without a judge."""
 
     @property
     def result(self) -> Pictures:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,10 +14,10 @@ from lightning.pytorch.callbacks import Callback, LambdaCallback
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lcg_lightning.conditions import conjunction, merge, targets
 from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
+from lcg_lightning.evaluation.asking import Group, check_sources, groups, sampled_sources, survey
 from lcg_lightning.evaluation.decoding import Decoding
 from lcg_lightning.evaluation.estimates import Estimate
 from lcg_lightning.evaluation.gallery import Gallery
@@ -31,19 +31,20 @@ from lcg_lightning.evaluation.provenance import collect_versions, git_commit, pe
 from lcg_lightning.evaluation.records import Record
 from lcg_lightning.evaluation.reference import Reference, files_of
 from lcg_lightning.evaluation.results import write_failure, write_results
-from lcg_lightning.evaluation.tasks import Task, caption
+from lcg_lightning.evaluation.tasks import Task, captions
 from lcg_lightning.files import plain
-from lcg_lightning.formats.descriptions import plain_spec
-from lcg_lightning.formats.fingerprint import digest
+from lcg_lightning.formats.descriptions import described, plain_spec
 from lcg_lightning.generators.load import in_zoo, load_generator
-from lcg_lightning.methods.base import Diverged, Edit, Method, refuse_broken
+from lcg_lightning.methods.base import Diverged, Method, refuse_broken
 
 
 class Evaluation(LightningModule):
     """Measures a method on a task and writes what :func:`~lcg_lightning.evaluation.results.write_results` does.
 
-    The task derives the targets of sample i from row i of the test split (modulo its length). The sample starts from
+    The task derives the conditions of sample i from row i of the split (modulo its length). The sample starts from
     noise that depends only on i and the seed, so figures do not depend on the batch size or the number of processes.
+    Samples of a batch that ask for different trees are answered apart. Edits that ask for nothing new are made but not
+    counted (:attr:`~lcg_lightning.evaluation.judged.Judged.met_before`); ``acc_joint/met_before`` is their share.
 
     The metrics are those of :data:`~lcg_lightning.evaluation.metrics.METRICS` that apply, and ``metrics``. Images are
     decoded from the method's latents. If the generator takes noise besides a latent, such as x_T, each sample has its
@@ -54,7 +55,7 @@ class Evaluation(LightningModule):
         task: the task.
         method: the method to evaluate.
         out: folder for the results; must be new or empty. Of a method that diverges, the record says so.
-        n: number of samples; by default the number of rows in the test split.
+        n: number of samples; by default the number of rows in the split.
         seed: seed of the samples' noise.
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
             of one.
@@ -65,9 +66,10 @@ class Evaluation(LightningModule):
         features: features that FID compares, on tasks whose targets follow the data: those of the identity network
             (``identity``), Inception's (``inception``, downloaded at first use to torch.hub's folder, or the path of
             ``inception-2015-12-05.pt``), or ``none`` for no FID.
-        reference: split that FID compares with; not test, because its rows define the targets.
+        split: split whose rows define what is asked: test, or val to choose settings by.
+        reference: another split, that FID compares with.
         images: folder or LMDB of image files. FID then compares with the reference's image files instead of decoded
-            latents, and a generator that can invert computes the noise of edits from the test split's image files.
+            latents, and a generator that can invert computes the noise of edits from the split's image files.
         resize: scale square image files to the generator's size instead of refusing them.
         truncation_psi: results and sources are moved towards the store's mean before decoding, mean + psi (w - mean);
             the reference is not.
@@ -86,6 +88,7 @@ class Evaluation(LightningModule):
         judge: str | dict[str, Any] | None = None,
         identity: str | dict[str, Any] | None = None,
         features: str = "identity",
+        split: Literal["test", "val"] = "test",
         reference: str = "val",
         images: Path | None = None,
         resize: bool = False,
@@ -106,22 +109,24 @@ class Evaluation(LightningModule):
             raise UserError(f"evaluation: truncation_psi is {truncation_psi}; give a number, 1 for none")
         self.arguments = plain(
             {
-                "task": _described(task),
-                "method": _described(method),
+                "task": described(task),
+                "method": described(method),
                 "generator": plain_spec(generator),
                 "judge": plain_spec(judge),
                 "identity": plain_spec(identity),
                 "features": features,
+                "split": split,
                 "reference": reference,
                 "images": images,
                 "resize": resize,
                 "truncation_psi": truncation_psi,
-                "metrics": [_described(metric) for metric in metrics or []],
+                "metrics": [described(metric) for metric in metrics or []],
             }
         )
         self.task, self.method, self.n, self.seed = task, method, n, seed
         self.claim = Claim(Path(out))
-        self.images, self.resize, self.truncation_psi, self.split = images, resize, truncation_psi, reference
+        self.images, self.resize, self.truncation_psi = images, resize, truncation_psi
+        self.split, self.reference_split, method.split = split, reference, split
         self.label = label or method.name
         self.command: list[str] | None = None  # the command line, where there is one
         self.networks = load_networks(judge, identity, self.generator.image_size)
@@ -138,35 +143,42 @@ class Evaluation(LightningModule):
             raise UserError(f"evaluation: limit_test_batches is {limit}, which leaves samples out; set n instead")
         self.batch_size, store = data.batch_size, data.store
         self.space, self.schema = store.space(self.generator), store.schema
-        self.rows = store.sizes.get("test", 0)
+        labels = store.split(self.split).labels
+        self.rows = len(labels)
         self.total = self.rows if self.n is None else self.n
         if self.rows < self.trainer.world_size:
-            raise UserError(f"{store.path}: {self.rows} test rows for {self.trainer.world_size} processes; use fewer")
-        asked = self.task.steps(store.split("test").labels, torch.arange(self.rows), self.schema)
+            raise UserError(
+                f"{store.path}: {self.rows} {self.split} rows for {self.trainer.world_size} processes; use fewer"
+            )
+        self.steps, asked = survey(self.task, self.split, labels, self.schema)
         sources = None
-        if self.images is not None and self.task.edits and self.generator.can("invert"):
-            sources = files_of(self.images, store, "test", self.generator.image_size)
+        if self.images is not None and self.task.edits and not self.task.sampled and self.generator.can("invert"):
+            sources = files_of(self.images, store, self.split, self.generator.image_size)
         self.judges = Judges(*self.networks, self.features, store, self.space)
         self.decoding = Decoding(self.space, self.judges, self.seed, self.truncation_psi, sources, self.resize)
         setting = Setting(
             self.schema,
             edits=self.task.edits,
             matches_data=self.task.matches_data,
-            steps=len(asked),
+            steps=self.steps,
             networks=self.judges.marks(),
             num_features=0 if self.features is None else self.features.num_features,
         )
+        self.judged = "judge" in setting.networks
+        check_sources(self.task, self.generator, self.judged)
         chosen = [metric for metric in self.candidates if metric.applies(setting)]
         if not chosen:
             raise UserError(f"evaluation: nothing can be measured on the task {self.task.name}; name a judge")
         self.reference = None
         if any(metric.uses_reference for metric in chosen):
-            self.reference = Reference(store, self.space, self.split, self.images, self.resize, self.seed)
+            if self.reference_split == self.split:
+                raise UserError(f"evaluation: reference is {self.split}, but its rows are what is asked; give another")
+            self.reference = Reference(store, self.space, self.reference_split, self.images, self.resize, self.seed)
             setting = replace(setting, reference=str(self.reference))
         for metric in chosen:
             metric.prepare(setting)
         self.metrics = nn.ModuleList(chosen)
-        self._claim()
+        self.claim.take_everywhere(self.trainer.strategy)
         self.method.prepare(store, self.space)
         self.method.to(self.device).eval().requires_grad_(False)
         self.record = Record(
@@ -176,7 +188,7 @@ class Evaluation(LightningModule):
             fingerprints={
                 **self.method.fingerprints,
                 **{key: mark.rsplit(" @", 1)[1] for key, mark in setting.networks.items()},
-                "asked": digest({f"step {k}": step for k, step in enumerate(asked)}),
+                "asked": asked,
                 "generator": self.generator.fingerprint,
                 "store": store.content_hash,
             },
@@ -195,19 +207,7 @@ class Evaluation(LightningModule):
             columns=[column for metric in chosen for column in metric.columns],
             metrics={},
         )
-        self.steps, self.gallery, self.seconds, self.summary = len(asked), Gallery(), 0.0, ""
-
-    def _claim(self) -> None:
-        """The first process claims the folder; if it cannot, every process raises the reason."""
-        refusal = None
-        if self.trainer.is_global_zero:
-            try:
-                self.claim.take()
-            except UserError as error:
-                refusal = str(error)
-        refusal = self.trainer.strategy.broadcast(refusal)
-        if refusal is not None:
-            raise UserError(refusal)
+        self.gallery, self.seconds, self.summary = Gallery(), 0.0, ""
 
     def configure_callbacks(self) -> list[Callback]:
         """If the run fails, releases the folder; if the method diverged, a record there says so."""
@@ -255,38 +255,41 @@ class Evaluation(LightningModule):
             index = batch["index"] + start
             keep = index < self.total
             if keep.any():
-                self._judge(batch["latents"][keep], batch["labels"][keep], index[keep])
+                index, rows, labels = index[keep], batch["latents"][keep], batch["labels"][keep]
+                if self.task.sampled:
+                    rows = self.space.standardize(sampled_sources(self.generator, self.seed, index).to(rows))
+                    labels = self.schema.predict(self.decoding.of(rows, index)(rows).outputs)
+                for group in groups(self.task, labels, index, self.schema):
+                    self._judge(rows[group.places], index[group.places], group)
 
-    def _judge(self, rows: Tensor, labels: Tensor, index: Tensor) -> None:
-        steps = self.task.steps(labels, index, self.schema)
-        conditions = [conjunction(step, self.schema) for step in steps]
-        edits = [Edit(condition, merge(conditions[: k + 1])) for k, condition in enumerate(conditions)]
-        asked = targets(edits[-1].merged, self.schema, len(rows)).to(rows)
+    def _judge(self, rows: Tensor, index: Tensor, group: Group) -> None:
         begin = self._clock()
-        latents = self._answer(rows, edits, index)
+        latents = self._answer(rows, group, index)
         self.seconds += self._clock() - begin
         pictures = self.decoding.of(rows, index)
-        source = pictures(rows) if self.task.edits else None
-        judged = Judged(index, asked, [pictures(z) for z in latents], source)
+        source, before = pictures(rows) if self.task.edits else None, None
+        if source is not None and self.judged:
+            before = group.met(self.schema.predict(source.outputs), self.schema)
+        steps = [pictures(z) for z in latents]
+        judged = Judged(index, group.asked, group.named(self.schema), steps, source, before)
         for metric in self._each():
             metric.update(judged)
-        if source is None:
-            self.gallery.add(index, [judged.result], [[caption(row, self.schema)] for row in asked])
-        else:
-            words = [["source", *(caption(step[b], self.schema) for step in steps)] for b in range(len(rows))]
-            self.gallery.add(index, [source, *judged.steps], words)
+        words = [captions(step.asked, self.schema, len(rows)) for step in group.steps]
+        if source is not None:
+            steps, words = [source, *steps], [["source"] * len(rows), *words]
+        self.gallery.add(index, steps, list(map(list, zip(*words, strict=True))))
 
-    def _answer(self, rows: Tensor, edits: list[Edit], index: Tensor) -> list[Tensor]:
+    def _answer(self, rows: Tensor, group: Group, index: Tensor) -> list[Tensor]:
         """The method's latents (B, D) after each step.
 
         Raises:
             UserError: a latent is not finite.
         """
         if self.task.edits:
-            latents = self.method.edit(rows, edits)
+            latents = self.method.edit(rows, group.steps)
         else:
             noise = SampleNoise(self.seed, index, self.space.dim, rows.device)
-            latents = [self.method.generate(edits[0].asked, noise)]
+            latents = [self.method.generate(group.asked, noise)]
         refuse_broken(latents, index, self.label)
         return latents
 
@@ -323,9 +326,3 @@ class Evaluation(LightningModule):
         """Prints the figures and the record's path in one line."""
         if self.trainer.is_global_zero and self.summary:
             print(self.summary)
-
-
-def _described(part: Task | Method | ImageMetric) -> dict[str, Any]:
-    """Class path and arguments, as in YAML."""
-    kind = type(part)
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": part.config}

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from lightning.pytorch.strategies import Strategy
+
+from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic_folder, ensure_creatable, held, refuse_occupied
 
 
@@ -24,6 +27,18 @@ class Claim:
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(held(self.path))
         refuse_occupied(self.path)  # another run may have filled it in the meantime
+
+    def take_everywhere(self, strategy: Strategy) -> None:
+        """Lets the first process :meth:`take` the folder; if it cannot, every process raises the reason."""
+        refusal = None
+        if strategy.is_global_zero:
+            try:
+                self.take()
+            except UserError as error:
+                refusal = str(error)
+        refusal = strategy.broadcast(refusal)
+        if refusal is not None:
+            raise UserError(refusal)
 
     @contextmanager
     def fill(self) -> Iterator[Path]:

@@ -50,20 +50,18 @@ class Reference:
     Args:
         store: the store with the split.
         space: space of the store's latents, with the generator.
-        split: train or val; not test, because its rows define the targets and a method may return them.
+        split: not the one whose rows define what is asked, which a method may return.
         images: folder or LMDB of the image files; without it, the rows' latents are decoded.
         resize: scale square image files to the generator's size instead of refusing them.
         seed: seed of the noise of decoded images, if the generator takes noise.
 
     Raises:
-        UserError: the store has no such split, it is the test split, or a row has no image.
+        UserError: the store has no such split, or a row has no image.
     """
 
     def __init__(
         self, store: LatentStore, space: LatentSpace, split: str, images: Path | None, resize: bool, seed: int
     ) -> None:
-        if split == "test":
-            raise UserError("evaluation: reference is test, but its rows are what is asked; give val or train")
         if split not in store.sizes:
             raise UserError(
                 f"{store.path} has no {split} split for FID to compare with (it has {', '.join(store.sizes)}); give "

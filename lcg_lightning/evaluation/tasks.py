@@ -1,4 +1,4 @@
-"""Tasks: targets for every sample, derived from the labels of held-out rows."""
+"""Tasks: what is asked of every sample, derived from its index and the labels of a held-out row."""
 
 import math
 from abc import ABC, abstractmethod
@@ -6,11 +6,12 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.conditions import parse, targets
+from lcg_lightning.conditions import And, Condition, Is, definite, parse, to_text
 from lcg_lightning.errors import UserError
 
 MOST_SUBSETS = 1_000_000
@@ -18,32 +19,50 @@ MOST_SUBSETS = 1_000_000
 
 
 class Task(ABC):
-    """The targets of an evaluation, the same for every method.
+    """The conditions of an evaluation, the same for every method.
 
-    Sample i belongs to row i of the store's test split; its targets depend only on i and that row.
+    Sample i belongs to row i of the evaluated split; its conditions depend only on i and that row. Samples may ask for
+    different values through targets per sample, and for different trees through :meth:`kinds`.
     """
 
     name: str
     edits = False
-    """Whether the method edits the row's own latent, or generates from noise."""
+    """Whether the method edits a source, or generates from noise."""
+    sampled = False
+    """Whether sources are drawn from the generator's own distribution, instead of the split's rows. Their labels are
+    the judge's."""
     matches_data = False
     """Whether a perfect method's images follow the data, so that a Fréchet distance is meaningful."""
 
     def __init__(self, **config: Any) -> None:
         self.config = config
 
-    @abstractmethod
-    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
-        """Targets of each step, one step for generation.
+    def kinds(self, index: Tensor) -> Tensor:
+        """A number (B,) int64 for the trees that each sample asks for; by default all ask for the same.
 
         Args:
-            labels: label rows (B, A) of the samples, natural units.
             index: global sample indices (B,).
+        """
+        return torch.zeros_like(index)
+
+    @abstractmethod
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Condition]:
+        """The condition of each step, one step for generation.
+
+        Args:
+            labels: label rows (B, A) of samples of one kind, natural units, NaN where unknown.
+            index: their global sample indices (B,).
             schema: the attributes.
 
         Returns:
-            One (B, A) tensor per step, natural units, NaN = not asked.
+            Conditions whose targets per sample are (B,), NaN = not asked; as many for every kind.
         """
+
+
+def asking(rows: Tensor, schema: AttributeSchema) -> Condition:
+    """The condition that gives each sample its own target row (B, A), natural units, NaN = not asked."""
+    asked = (~rows.isnan()).any(0).tolist()
+    return And(tuple(Is(name, rows[:, i]) for i, name in enumerate(schema.names) if asked[i]))
 
 
 class Conditional(Task):
@@ -52,16 +71,17 @@ class Conditional(Task):
     Args:
         ask: number of attributes at once; sample i asks for the i-th subset of that size, cyclically.
         attributes: the attributes to choose from; all by default.
+        name: in records and tables; ``conditional-<ask>`` by default.
     """
 
     matches_data = True
 
-    def __init__(self, ask: int = 1, attributes: list[str] | None = None) -> None:
-        super().__init__(ask=ask, attributes=attributes)
+    def __init__(self, ask: int = 1, attributes: list[str] | None = None, name: str | None = None) -> None:
+        self.name = name or f"conditional-{ask}"
+        super().__init__(ask=ask, attributes=attributes, name=self.name)
         self.ask, self.attributes = ask, attributes
-        self.name = f"conditional-{ask}"
 
-    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Condition]:
         """One step: the row's labels of the chosen attributes."""
         columns = [schema.index(name) for name in self.attributes or schema.names]
         if not 1 <= self.ask <= len(columns):
@@ -74,7 +94,7 @@ class Conditional(Task):
         subsets = _subsets(tuple(columns), self.ask)
         turn = subsets[index.cpu() % len(subsets)].to(labels.device)
         asked = torch.zeros_like(labels, dtype=torch.bool).scatter_(1, turn, True)
-        return [labels.masked_fill(~asked, torch.nan)]
+        return [asking(labels.masked_fill(~asked, torch.nan), schema)]
 
 
 @lru_cache(maxsize=1)
@@ -83,60 +103,109 @@ def _subsets(columns: tuple[int, ...], size: int) -> Tensor:
     return torch.tensor(list(combinations(columns, size)))
 
 
-class ZeroShot(Task):
-    """Asks for combinations that no training row has; sample i asks for the i-th of them, cyclically.
+class Composed(Task):
+    """Asks for given conditions: sample i for the i-th of them, cyclically.
 
     Args:
-        conditions: conjunctions, such as "Beard & Hat & Smiling".
+        name: in records and tables.
+        conditions: any conditions, such as "Beard & Hat & Smiling" or "~(Smiling | Eyeglasses)".
     """
 
-    name = "zero-shot"
-
-    def __init__(self, conditions: list[str]) -> None:
-        super().__init__(conditions=conditions)
+    def __init__(self, name: str, conditions: list[str]) -> None:
+        super().__init__(name=name, conditions=conditions)
         if not conditions:
-            raise UserError("task zero-shot: no conditions; give at least one")
-        self.conditions = conditions
+            raise UserError(f"task {name}: no conditions; give at least one")
+        self.name, self.conditions = name, conditions
 
-    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
-        """One step: the sample's combination."""
-        rows = torch.cat([targets(parse(text, schema), schema, 1) for text in self.conditions])
-        return [rows[index.cpu() % len(rows)].to(labels)]
+    def kinds(self, index: Tensor) -> Tensor:
+        """The number of the sample's condition."""
+        return index % len(self.conditions)
+
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Condition]:
+        """One step: the condition of these samples."""
+        return [parse(self.conditions[int(index[0]) % len(self.conditions)], schema)]
 
 
 class Editing(Task):
-    """Edits each held-out row, one attribute after another, to the opposite of its label.
+    """Edits each source, one attribute after another, to the opposite of its label.
 
     A binary attribute is flipped. A continuous one is mirrored about the middle of its range.
 
     Args:
         attributes: binary or continuous attributes, in the order of the edits.
+        sampled: edit sources that the generator draws, instead of the split's rows.
+        name: in records and tables.
     """
 
-    name = "editing"
     edits = True
 
-    def __init__(self, attributes: list[str]) -> None:
-        super().__init__(attributes=attributes)
+    def __init__(self, attributes: list[str], sampled: bool = False, name: str = "editing") -> None:
+        super().__init__(attributes=attributes, sampled=sampled, name=name)
         if not attributes:
-            raise UserError("task editing: no attributes; give at least one")
-        self.attributes = attributes
+            raise UserError(f"task {name}: no attributes; give at least one")
+        self.attributes, self.sampled, self.name = attributes, sampled, name
 
-    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
+    def turns(self, index: Tensor) -> Tensor:
+        """Which of the attributes each step edits, (steps, B) int64."""
+        return torch.arange(len(self.attributes))[:, None].expand(-1, len(index))
+
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Condition]:
         """One step per attribute."""
-        out = []
+        return [asking(rows, schema) for rows in self._opposites(labels, index, schema)]
+
+    def _opposites(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Tensor]:
+        """Target rows (B, A) of each step; NaN = not asked."""
+        columns, sums = [], []
         for name in self.attributes:
-            attribute, column = schema[name], schema.index(name)
+            attribute = schema[name]
             if attribute.kind == "categorical":
-                raise UserError(f"task editing: {name} is categorical, it has no opposite; leave it out")
-            low, high = (0.0, 1.0) if attribute.kind == "binary" else (attribute.low, attribute.high)
+                raise UserError(f"task {self.name}: {name} is categorical, it has no opposite; leave it out")
+            columns.append(schema.index(name))
+            sums.append(1.0 if attribute.kind == "binary" else attribute.low + attribute.high)
+        opposite = labels.new_tensor(sums) - labels[:, columns]  # (B, attributes)
+        rows = []
+        for turn in self.turns(index.cpu()):
+            turn = turn.to(labels.device)[:, None]
+            column = torch.tensor(columns, device=labels.device)[turn]
             row = torch.full_like(labels, torch.nan)
-            row[:, column] = low + high - labels[:, column]
-            out.append(row)
-        return out
+            rows.append(row.scatter_(1, column, opposite.gather(1, turn)))
+        return rows
 
 
-def caption(target: Tensor, schema: AttributeSchema) -> str:
+class RandomOrder(Editing):
+    """Like :class:`Editing`, in an order of its own for each sample, which depends on its index alone."""
+
+    def turns(self, index: Tensor) -> Tensor:
+        """A permutation of the attributes for each sample."""
+        count = len(self.attributes)
+        orders = [np.random.default_rng(i).permutation(count) for i in index.tolist()]
+        return torch.tensor(np.array(orders, dtype=np.int64).reshape(-1, count)).T
+
+
+class SingleEdit(Editing):
+    """Edits one attribute of each source to the opposite of its label; sample i takes the i-th, cyclically."""
+
+    def turns(self, index: Tensor) -> Tensor:
+        """The sample's attribute."""
+        return (index % len(self.attributes))[None]
+
+
+class Undo(SingleEdit):
+    """Like :class:`SingleEdit`, then asks for the source's label again."""
+
+    def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Condition]:
+        """Two steps: the edit and its reverse."""
+        (there,) = self._opposites(labels, index, schema)
+        return [asking(rows, schema) for rows in (there, torch.where(there.isnan(), there, labels))]
+
+
+def captions(condition: Condition, schema: AttributeSchema, batch: int) -> list[str]:
+    """A short text of what each sample of a batch is asked for, such as "Smiling, no Hat, Age 44"."""
+    rows = definite(condition, schema, batch)
+    return [to_text(condition, schema)] * batch if rows is None else [_caption(row, schema) for row in rows]
+
+
+def _caption(target: Tensor, schema: AttributeSchema) -> str:
     """Short text of one target row (A,), such as "Smiling, no Hat, Age 44"."""
     words = []
     for value, attribute in zip(target.tolist(), schema, strict=True):

@@ -53,6 +53,12 @@ def plain_spec(spec: Any) -> Any:
     return {"class_path": f"{type(spec).__module__}.{type(spec).__qualname__}"}
 
 
+def described(part: Any) -> dict[str, Any]:
+    """Class path and arguments of an object that keeps these as ``config``, as in YAML."""
+    kind = type(part)
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": part.config}
+
+
 def call(function: Callable[..., T], given: Mapping[str, Any], where: str) -> T:
     """Calls a function or class with values from YAML, which jsonargparse checks against its signature.
 

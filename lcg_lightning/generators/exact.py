@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lcg_lightning.conditions import And, Condition, Is, Not, Or, Scaled, names
+from lcg_lightning.conditions import And, Condition, Is, Not, Or, Scaled, met, names, targets
+from lcg_lightning.conditions.tree import unscaled
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats import tensors
 from lcg_lightning.formats.fingerprint import combine, fingerprint
@@ -217,9 +218,8 @@ class ExactWorld(Generator):
         Raises:
             UserError: the condition is too rare for that many draws, or one that this sampler does not take.
         """
-        exact = torch.full((1, len(SCHEMA)), math.nan, dtype=torch.float64, device=self.mixings.device)
-        for column, target in _continuous_targets(condition).items():
-            exact[0, column] = target
+        _refuse_no_event(condition)
+        exact = bool(continuous_targets(condition, 1).isfinite().any())
         found: list[Tensor] = []
         accepted, draws = 0, 0
         while accepted < n:
@@ -230,28 +230,29 @@ class ExactWorld(Generator):
                 )
             size = min(BLOCK, max_draws - draws)
             z = torch.randn(size, LATENT_DIM, generator=generator, dtype=torch.float64).to(self.mixings.device)
-            u, _ = attempt(z[:, :Z_DIM], exact.expand(size, -1))
-            keep = satisfies(condition, faces_from_uniforms(u).labels)
+            u, keep = attempt_faces(z[:, :Z_DIM], condition)
             z = z[keep]
-            if not exact.isnan().all():
+            if exact:
                 z = torch.cat([with_uniforms(z[:, :Z_DIM], u[keep]), z[:, Z_DIM:]], 1)
             found.append(z)
             accepted, draws = accepted + len(z), draws + size
         return self._forward(torch.cat(found)[:n])[0].float()
 
-    def attempt(self, z: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """One attempt at samples of p(w | labels), each row with targets of its own.
+    def attempt(self, z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """One attempt at a sample of p(w | condition) for each row, which may have targets of its own.
 
         Args:
             z: (B, 64), standard Gaussian.
-            targets: (B, 8) labels in natural units, NaN where nothing is asked.
+            condition: any tree; targets per sample are (B,).
 
         Returns:
-            (B,) bool, the rows that are samples, see :func:`~lcg_lightning.synthfaces.faces.attempt`, and their
-            latents (accepted, 64).
+            (B,) bool, the rows that are samples, and their latents (accepted, 64).
+
+        Raises:
+            UserError: a continuous target under ~ or |.
         """
         z = z.double()
-        u, accepted = attempt(z[:, :Z_DIM], targets)
+        u, accepted = attempt_faces(z[:, :Z_DIM], condition)
         z, u = z[accepted], u[accepted]
         moved = torch.cat([with_uniforms(z[:, :Z_DIM], u), z[:, Z_DIM:]], 1)
         return accepted, self._forward(moved)[0].float()
@@ -297,42 +298,40 @@ def factor_encoder(path: Path) -> FactorEncoder | None:
     return network
 
 
-def satisfies(condition: Condition, labels: Tensor) -> Tensor:
-    """Which label rows (B, 8) satisfy a condition, (B,) bool; continuous targets count as met.
+def attempt_faces(z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    """Like :func:`~lcg_lightning.synthfaces.faces.attempt`, for any condition: u (B, FACTORS), and (B,) bool.
 
     Raises:
-        UserError: a scale, or a target that differs from sample to sample.
+        UserError: a continuous target under ~ or |.
     """
+    u, _ = attempt(z, continuous_targets(condition, len(z)))
+    return u, met(condition, faces_from_uniforms(u).labels, SCHEMA)
+
+
+def continuous_targets(condition: Condition, batch: int) -> Tensor:
+    """The targets (batch, 8) of the continuous attributes that a condition asks for, NaN elsewhere.
+
+    Raises:
+        UserError: a continuous target under ~ or |, or two values of one attribute.
+    """
+    stated: list[Condition] = []
+    for term in unscaled(condition):
+        hidden = [name for name in names(term) if SCHEMA[name].kind == "continuous"]
+        if hidden and not isinstance(term, Is):
+            raise UserError(f"condition: {hidden[0]} has a continuous target under ~ or |; that is no event")
+        stated += [term] * len(hidden)
+    return targets(And(tuple(stated)), SCHEMA, batch)
+
+
+def _refuse_no_event(condition: Condition) -> None:
+    """Raises a UserError for a scale, or a target that differs from sample to sample."""
     match condition:
-        case Is(name, value):
-            if isinstance(value, Tensor):
-                raise UserError(f"synthfaces-exact: {name} has a target for each sample; ask for one value")
-            if SCHEMA[name].kind == "continuous":
-                return torch.ones(len(labels), dtype=torch.bool, device=labels.device)
-            return labels[:, SCHEMA.index(name)] == value
-        case And(terms):
-            return torch.stack([satisfies(t, labels) for t in terms]).all(0)
-        case Or(terms):
-            return torch.stack([satisfies(t, labels) for t in terms]).any(0)
+        case Is(name, Tensor()):
+            raise UserError(f"synthfaces-exact: {name} has a target for each sample; ask for one value")
+        case And(terms) | Or(terms):
+            for term in terms:
+                _refuse_no_event(term)
         case Not(term):
-            return ~satisfies(term, labels)
+            _refuse_no_event(term)
         case Scaled():
             raise UserError("synthfaces-exact: a condition with a scale is no event; leave the scale out")
-
-
-def _continuous_targets(condition: Condition) -> dict[int, float]:
-    """Column and target of every continuous attribute that a condition asks for."""
-    found: dict[int, float] = {}
-    terms = condition.terms if isinstance(condition, And) else (condition,)
-    for term in terms:
-        if isinstance(term, And):
-            found |= _continuous_targets(term)
-        elif isinstance(term, Is) and SCHEMA[term.name].kind == "continuous":
-            if isinstance(term.value, Tensor):
-                raise UserError(f"synthfaces-exact: {term.name} has a target for each sample; ask for one value")
-            if found.setdefault(SCHEMA.index(term.name), term.value) != term.value:
-                raise UserError(f"condition: it asks {term.name} to have two values at once")
-    hidden = [n for n in names(condition) if SCHEMA[n].kind == "continuous" and SCHEMA.index(n) not in found]
-    if hidden:
-        raise UserError(f"synthfaces-exact: {hidden[0]} has a continuous target under ~ or |; that is no event")
-    return found

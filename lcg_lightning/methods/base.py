@@ -35,6 +35,8 @@ class Method(nn.Module):
     """
 
     name: str
+    split: str = "test"
+    """Split of the store whose rows the evaluation asks about; it is set before :meth:`prepare`."""
     sampler: str = "none"
     nfe: float = 0.0
     """Function evaluations of the prior for one generated sample."""

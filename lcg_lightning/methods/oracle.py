@@ -8,15 +8,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lcg_lightning.conditions import Condition, targets
+from lcg_lightning.conditions import Condition, take, targets
 from lcg_lightning.data.images import image_id
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.exact import LATENT_DIM, ExactWorld
+from lcg_lightning.generators.exact import LATENT_DIM, ExactWorld, attempt_faces
 from lcg_lightning.methods.base import Edit, Method
-from lcg_lightning.synthfaces.faces import SCHEMA, Z_DIM, Faces, attempt, faces_from_uniforms, faces_from_z
+from lcg_lightning.synthfaces.faces import SCHEMA, Z_DIM, Faces, faces_from_uniforms, faces_from_z
 from lcg_lightning.synthfaces.renderer import render
 
 MOST_DRAWS = 5000
@@ -30,8 +30,8 @@ class Oracle(Method):
     rendered and encoded: what is lost is what the generator cannot show.
 
     Args:
-        faces: the folder that ``lcg render`` made, whose test images the store's test rows are; needed to edit with a
-            generator that is not the exact world.
+        faces: the folder that ``lcg render`` made, whose images the store's rows are; needed to edit with a generator
+            that is not the exact world.
     """
 
     name = "oracle"
@@ -42,7 +42,7 @@ class Oracle(Method):
         self.folder = faces
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
-        """Reads the truth of the test rows.
+        """Reads the truth of the split's rows.
 
         Raises:
             UserError: the store is not of SynthFaces, or its generator cannot encode.
@@ -54,7 +54,7 @@ class Oracle(Method):
         if self.world is None and not space.generator.can("encode"):
             raise UserError("method oracle: renders and encodes its answers, and this generator has no encoder")
         if self.world is None and self.folder is not None:
-            rows = store.split("test")
+            rows = store.split(self.split)
             self.known = space.standardize(rows.latents)
             self.z = _read_faces(self.folder, rows.ids)
 
@@ -62,16 +62,15 @@ class Oracle(Method):
         """Latents (B, D) of faces drawn from the joint given the condition; a sample's draws belong to it alone.
 
         Raises:
-            UserError: a sample that no attempt satisfies.
+            UserError: a sample that no attempt satisfies, or a continuous target under ~ or |.
         """
-        asked = targets(condition, SCHEMA, len(noise.index)).to(noise.device)
-        left = torch.arange(len(asked), device=noise.device)
+        left = torch.arange(len(noise.index), device=noise.device)
         found: list[tuple[Tensor, Tensor]] = []
         for draw in range(MOST_DRAWS):
             if not len(left):
                 break
             of_rest = SampleNoise(noise.seed, noise.index.to(left.device)[left], LATENT_DIM, noise.device)
-            accepted, answers = self._attempt(of_rest(draw), asked[left])
+            accepted, answers = self._attempt(of_rest(draw), take(condition, left))
             found.append((left[accepted], answers))
             left = left[~accepted]
         if len(left):
@@ -84,18 +83,18 @@ class Oracle(Method):
         answers = torch.cat([part for _, part in found])[order]
         return self.space.standardize(answers) if self.world else self._encode(faces_from_uniforms(answers))
 
-    def _attempt(self, z: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def _attempt(self, z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """Which rows are samples (B,), and their latents (A, 64) in the exact world, else uniforms (A, FACTORS)."""
         if self.world:
-            return self.world.attempt(z, asked)
-        u, accepted = attempt(z[:, :Z_DIM], asked)
+            return self.world.attempt(z, condition)
+        u, accepted = attempt_faces(z[:, :Z_DIM], condition)
         return accepted, u[accepted]
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
         """Latents (B, D) after each step, every one made from the source.
 
         Raises:
-            UserError: sources that are no test rows of the store.
+            UserError: a condition that leaves a choice, or sources that are no rows of the store's split.
         """
         asked = [targets(step.merged, SCHEMA, len(source)).to(source) for step in steps]
         if self.world:
@@ -115,7 +114,7 @@ class Oracle(Method):
         exact = "donot_use_mm_for_euclid_dist"  # by matrix products, equal rows may be 0.01 apart
         nearest = torch.cdist(source.cpu().float(), self.known.float(), compute_mode=exact).min(1)
         if (nearest.values > 1e-2).any():
-            raise UserError("method oracle: a source is none of the store's test rows; it knows no other face")
+            raise UserError(f"method oracle: a source is none of the store's {self.split} rows; it knows no other face")
         return faces_from_z(self.z[nearest.indices].to(source.device))
 
     def _encode(self, faces: Faces) -> Tensor:

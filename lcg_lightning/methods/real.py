@@ -12,7 +12,7 @@ from lcg_lightning.methods.base import Edit, Method
 
 
 class Real(Method):
-    """Returns row i of the test split (modulo its length) as sample i, and edits change nothing.
+    """Returns row i of the evaluated split (modulo its length) as sample i, and edits change nothing.
 
     On tasks that ask a sample for its own row's labels, this is the upper limit that generator and judge allow.
     """
@@ -21,8 +21,8 @@ class Real(Method):
     ranked = False
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
-        """Memory-maps the test split."""
-        self.rows, self.space = store.split("test").latents, space
+        """Memory-maps the split."""
+        self.rows, self.space = store.split(self.split).latents, space
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """The samples' rows (B, D)."""

@@ -1,6 +1,6 @@
 """Metrics of generated and edited images; every figure has a 95 % interval."""
 
-from lcg_lightning.evaluation.metrics.accuracy import AttributeAccuracy
+from lcg_lightning.evaluation.metrics.accuracy import AttributeAccuracy, MetBefore
 from lcg_lightning.evaluation.metrics.base import ImageMetric
 from lcg_lightning.evaluation.metrics.disentanglement import UntouchedDrift
 from lcg_lightning.evaluation.metrics.fid import FrechetDistance
@@ -8,6 +8,7 @@ from lcg_lightning.evaluation.metrics.identity import IdentityCosine, IdentityDi
 
 METRICS: tuple[type[ImageMetric], ...] = (
     AttributeAccuracy,
+    MetBefore,
     FrechetDistance,
     IdentityCosine,
     IdentityDistance,

@@ -1,4 +1,4 @@
-"""Accuracy of the requested attributes."""
+"""Accuracy of what was asked."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,62 +7,100 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.conditions import Condition, definite, met, named
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.judged import Judged
 from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 
-def attribute_scores(predicted: Tensor, targets: Tensor, schema: AttributeSchema) -> Tensor:
-    """Score of each sample for each requested attribute, and for all of them jointly.
+def attribute_scores(predicted: Tensor, asked: Condition, schema: AttributeSchema) -> Tensor:
+    """Score of each sample for each attribute that it was asked for, and for all that was asked of it.
 
     A binary or categorical attribute scores 1 if equal, else 0. A continuous one scores 1 - |error|, with the error as
-    a share of its range, but at least 0. A sample meets its targets jointly if it meets each of them by
-    :meth:`AttributeSchema.met`.
+    a share of its range, but at least 0. A condition that leaves a choice, such as ``A | B``, asks for no attribute in
+    particular, so these scores are NaN. The joint score is 1 if the labels meet the condition, by
+    :func:`~lcg_lightning.conditions.met`.
 
     Args:
         predicted: Labels (B, A) in natural units.
-        targets: Labels (B, A) in natural units; NaN = not asked.
+        asked: Any condition; targets per sample are (B,).
         schema: Attributes of the columns.
 
     Returns:
         Scores (B, A + 2) float64 in [0, 1]: each attribute, the mean of those asked, joint; NaN = not asked.
 
     Raises:
-        UserError: the prediction of a requested attribute is NaN.
+        UserError: the prediction of a named attribute is NaN.
 
     >>> from lcg_lightning.attributes import Attribute
+    >>> from lcg_lightning.conditions import parse
     >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("yaw", "continuous", low=-45, high=45)))
-    >>> attribute_scores(torch.tensor([[1.0, 9.0]]), torch.tensor([[1.0, 27.0]]), schema)
+    >>> attribute_scores(torch.tensor([[1.0, 9.0]]), parse("Smiling & yaw=27", schema), schema)
     tensor([[1.0000, 0.8000, 0.9000, 0.0000]], dtype=torch.float64)
+    >>> attribute_scores(torch.tensor([[1.0, 9.0]]), parse("Smiling | Smiling", schema), schema)
+    tensor([[   nan,    nan,    nan, 1.0000]], dtype=torch.float64)
     """
-    asked = ~targets.isnan()
-    if (predicted.isnan() & asked).any():
-        name = schema.names[int((predicted.isnan() & asked).any(0).nonzero()[0])]
+    touched = named(asked, schema, len(predicted)).to(predicted.device)
+    if (unknown := predicted.isnan() & touched).any():
+        name = schema.names[int(unknown.any(0).nonzero()[0])]
         raise UserError(f"attribute accuracy: a prediction of {name} is NaN; check the attribute classifier")
-    continuous = torch.tensor([a.kind == "continuous" for a in schema], device=targets.device)
-    error = (schema.unit(predicted.double()) - schema.unit(targets.double())).abs()
+    rows = _targets(asked, predicted, schema)
+    continuous = torch.tensor([a.kind == "continuous" for a in schema], device=rows.device)
+    error = (schema.unit(predicted.double()) - schema.unit(rows)).abs()
     each = torch.where(continuous, (1 - error).clamp(min=0), (error == 0).double())
-    joint = torch.where(asked.any(1), schema.met(predicted, targets).all(1).double(), torch.nan)
-    each = torch.where(asked, each, torch.nan)
+    each = torch.where(rows.isnan(), torch.nan, each)
+    joint = torch.where(touched.any(1), met(asked, predicted, schema).double(), torch.nan)
     return torch.cat((each, each.nanmean(1, keepdim=True), joint[:, None]), 1)
 
 
-class AttributeAccuracy(PerSampleMetric):
-    """Accuracy of the requested attributes over all samples, as predicted by the judge.
+def scores_without(predicted: Tensor, asked: Condition, schema: AttributeSchema) -> Tensor:
+    """Joint score of each sample without each attribute: of the others that it was asked for.
 
-    ``acc_joint`` is the share of samples that meet all their targets. ``acc`` is the mean over samples of the mean
-    score of their requested attributes. ``acc/<attribute>`` is the mean score of one attribute over the samples that
-    were asked for it. The scores are those of :func:`attribute_scores`.
+    Args:
+        predicted: Labels (B, A) in natural units.
+        asked: Any condition; targets per sample are (B,).
+        schema: Attributes of the columns.
+
+    Returns:
+        Scores (B, A) float64, 0 or 1; NaN where the attribute, or no other one, was asked for.
+
+    >>> from lcg_lightning.attributes import Attribute
+    >>> from lcg_lightning.conditions import parse
+    >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("Hat"), Attribute("Bald")))
+    >>> scores_without(torch.tensor([[1.0, 0.0, 0.0]]), parse("Smiling & Hat", schema), schema)
+    tensor([[0., 1., nan]], dtype=torch.float64)
+    """
+    rows = _targets(asked, predicted, schema)
+    missed = (~schema.met(predicted, rows)).double()  # (B, A)
+    others = missed.sum(1, keepdim=True) - missed
+    told = ~rows.isnan()
+    return torch.where(told & (told.sum(1, keepdim=True) > 1), (others == 0).double(), torch.nan)
+
+
+def _targets(asked: Condition, predicted: Tensor, schema: AttributeSchema) -> Tensor:
+    """Target rows (B, A) float64 of a conjunction, NaN where not asked; all NaN for a condition with a choice."""
+    rows = definite(asked, schema, len(predicted))
+    return torch.full_like(predicted, torch.nan).double() if rows is None else rows.to(predicted.device).double()
+
+
+class AttributeAccuracy(PerSampleMetric):
+    """Accuracy of what was asked over all samples, as predicted by the judge.
+
+    ``acc_joint`` is the share of samples that meet their whole condition, ``acc_joint/without_<attribute>`` the share
+    that meets all of it besides one attribute. ``acc`` is the mean over samples of the mean score of their requested
+    attributes. ``acc/<attribute>`` is the mean score of one attribute over the samples that were asked for it. The
+    scores are those of :func:`attribute_scores`; conditions that leave a choice have joint figures alone.
 
     >>> from types import SimpleNamespace
     >>> from lcg_lightning.attributes import Attribute
+    >>> from lcg_lightning.conditions import parse
     >>> metric = AttributeAccuracy()
     >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("Hat")))
     >>> metric.prepare(Setting(schema, networks={"judge": "mine"}))
     >>> result = SimpleNamespace(outputs=torch.tensor([[2.0, -2.0], [-2.0, -2.0]]))  # logits
-    >>> asked = torch.tensor([[1.0, torch.nan], [1.0, torch.nan]])
-    >>> metric.update(SimpleNamespace(result=result, asked=asked, index=torch.arange(2)))
+    >>> asked, index = parse("Smiling", schema), torch.arange(2)
+    >>> metric.update(SimpleNamespace(result=result, asked=asked, index=index, met_before=None))
     >>> {name: estimate.value for name, estimate in metric.compute().items()}
     {'acc/Smiling': 0.5, 'acc': 0.5, 'acc_joint': 0.5}
     """
@@ -83,9 +121,32 @@ class AttributeAccuracy(PerSampleMetric):
 
     @property
     def names(self) -> Sequence[str]:
-        """One name per attribute, then their mean, then joint accuracy."""
-        return [*(f"acc/{name}" for name in self.schema.names), "acc", "acc_joint"]
+        """Joint accuracy without each attribute, one name per attribute, then their mean, then joint accuracy."""
+        without, each = ([f"{kind}{name}" for name in self.schema.names] for kind in ("acc_joint/without_", "acc/"))
+        return [*without, *each, "acc", "acc_joint"]
 
     def measure(self, samples: Judged) -> Tensor:
-        """Scores (B, A + 2); NaN where nothing was asked."""
-        return attribute_scores(self.schema.predict(samples.result.outputs), samples.asked, self.schema)
+        """Scores (B, 2 A + 2); NaN where nothing was asked."""
+        predicted = self.schema.predict(samples.result.outputs)
+        parts = [score(predicted, samples.asked, self.schema) for score in (scores_without, attribute_scores)]
+        return torch.cat(parts, 1)
+
+
+class MetBefore(PerSampleMetric):
+    """Share of the edits that ask for nothing new, which no other figure counts: ``acc_joint/met_before``."""
+
+    counts_all = True
+
+    def applies(self, setting: Setting) -> bool:
+        """For edits, if there is a judge."""
+        return setting.edits and "judge" in setting.networks
+
+    @property
+    def names(self) -> Sequence[str]:
+        """A detail of joint accuracy."""
+        return ["acc_joint/met_before"]
+
+    def measure(self, samples: Judged) -> Tensor:
+        """1 where the source meets what every step asks, else 0, (B, 1)."""
+        assert samples.met_before is not None
+        return samples.met_before[:, None].double()

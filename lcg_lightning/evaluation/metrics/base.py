@@ -88,8 +88,9 @@ class ImageMetric(Metric):
 class PerSampleMetric(ImageMetric):
     """Means of per-sample numbers, with 95 % bootstrap intervals.
 
-    Subclasses implement :meth:`measure`. Rows are stored in a one-dimensional float64 state, the only shape that
-    torchmetrics can gather from a process without samples.
+    Subclasses implement :meth:`measure`. Edits that ask for nothing new (:attr:`Judged.met_before`) do not count: a
+    method that does nothing would get them right. Rows are stored in a one-dimensional float64 state, the only shape
+    that torchmetrics can gather from a process without samples.
 
     >>> from types import SimpleNamespace
     >>> class Brightness(PerSampleMetric):
@@ -98,12 +99,15 @@ class PerSampleMetric(ImageMetric):
     ...         return samples.result.images.mean((1, 2, 3))[:, None]
     >>> metric = Brightness()
     >>> images = torch.tensor([0.5, 0.5]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
-    >>> metric.update(SimpleNamespace(result=SimpleNamespace(images=images), index=torch.arange(2)))
+    >>> result = SimpleNamespace(images=images)
+    >>> metric.update(SimpleNamespace(result=result, index=torch.arange(2), met_before=None))
     >>> metric.compute()
     {'brightness': Estimate(value=0.5, low=0.5, high=0.5)}
     """
 
     rows: list[Tensor]
+    counts_all = False
+    """Whether edits that ask for nothing new count too."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
@@ -127,6 +131,8 @@ class PerSampleMetric(ImageMetric):
                 f"{type(self).__name__}: measure gives shape {tuple(values.shape)}, not "
                 f"{(len(samples.index), len(self.names))}: a row for each sample, a column for each name"
             )
+        if samples.met_before is not None and not self.counts_all:
+            values = values.masked_fill(samples.met_before.to(values.device)[:, None], torch.nan)
         columns = (samples.index.to(values.device, torch.float64)[:, None], values.to(torch.float64))
         self.rows.append(torch.cat(columns, 1).flatten())
 

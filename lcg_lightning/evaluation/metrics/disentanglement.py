@@ -11,8 +11,8 @@ from lcg_lightning.evaluation.judged import Judged
 from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 
-def untouched_drift(before: Tensor, after: Tensor, targets: Tensor, schema: AttributeSchema) -> Tensor:
-    """Mean change of the attributes that were not asked for, measured on an attribute classifier's outputs.
+def untouched_drift(before: Tensor, after: Tensor, named: Tensor, schema: AttributeSchema) -> Tensor:
+    """Mean change of the attributes that no step names, measured on an attribute classifier's outputs.
 
     The change of a binary attribute is that of its probability; of a categorical one, the total variation distance
     between its class probabilities; of a continuous one, that of its predicted mean as a share of the range. It uses
@@ -21,20 +21,20 @@ def untouched_drift(before: Tensor, after: Tensor, targets: Tensor, schema: Attr
     Args:
         before: Classifier outputs (B, K) for the sources.
         after: Classifier outputs (B, K) for the edits.
-        targets: Labels (B, A); NaN = not asked, so untouched.
+        named: (B, A) bool; False = no step names the attribute, so it should stay.
         schema: Layout of outputs and labels.
 
     Returns:
-        Drift (B,) float64, 0 = no change; NaN where every attribute was asked.
+        Drift (B,) float64, 0 = no change; NaN where every attribute is named.
 
     >>> from lcg_lightning.attributes import Attribute
     >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("Hat")))
     >>> before, after = torch.tensor([[-9.0, -100.0]]), torch.tensor([[9.0, 0.0]])
-    >>> untouched_drift(before, after, torch.tensor([[1.0, torch.nan]]), schema)
+    >>> untouched_drift(before, after, torch.tensor([[True, False]]), schema)
     tensor([0.5000], dtype=torch.float64)
     """
     moved = torch.stack([_movement(before, after, schema, name) for name in schema.names], 1)  # (B, A)
-    return torch.where(targets.isnan(), moved, torch.nan).nanmean(1)
+    return torch.where(named.to(moved.device), torch.nan, moved).nanmean(1)
 
 
 def _movement(before: Tensor, after: Tensor, schema: AttributeSchema, name: str) -> Tensor:
@@ -51,7 +51,7 @@ def _movement(before: Tensor, after: Tensor, schema: AttributeSchema, name: str)
 class UntouchedDrift(PerSampleMetric):
     """Mean of :func:`untouched_drift` over all samples, from the source to the last step of its edit.
 
-    Samples that were asked for every attribute have no untouched attribute and do not count.
+    Samples whose steps name every attribute have no untouched attribute and do not count.
 
     >>> from types import SimpleNamespace
     >>> from lcg_lightning.attributes import Attribute
@@ -59,8 +59,8 @@ class UntouchedDrift(PerSampleMetric):
     >>> metric = UntouchedDrift()
     >>> metric.prepare(Setting(schema, edits=True, networks={"judge": "mine"}))
     >>> before, after = (SimpleNamespace(outputs=torch.tensor([row])) for row in ([0.0, 0.25, 0.0], [9.0, 0.5, 0.0]))
-    >>> asked, index = torch.tensor([[1.0, torch.nan]]), torch.tensor([0])
-    >>> metric.update(SimpleNamespace(source=before, result=after, asked=asked, index=index))
+    >>> named, index = torch.tensor([[True, False]]), torch.tensor([0])
+    >>> metric.update(SimpleNamespace(source=before, result=after, named=named, index=index, met_before=None))
     >>> metric.compute()["drift"].value
     0.25
     """
@@ -77,7 +77,7 @@ class UntouchedDrift(PerSampleMetric):
         self.columns = (replace(self.columns[0], basis=setting.basis("judge")),)
 
     def measure(self, samples: Judged) -> Tensor:
-        """Drifts (B, 1); NaN where every attribute was asked."""
+        """Drifts (B, 1); NaN where every attribute is named."""
         assert samples.source is not None
-        moved = untouched_drift(samples.source.outputs, samples.result.outputs, samples.asked, self.schema)
+        moved = untouched_drift(samples.source.outputs, samples.result.outputs, samples.named, self.schema)
         return moved[:, None]

@@ -20,7 +20,7 @@ class IdentityCosine(PerSampleMetric):
     >>> from types import SimpleNamespace
     >>> source, edited = (SimpleNamespace(embeddings=torch.tensor([[x, 0.0]])) for x in (2.0, 3.0))
     >>> metric = IdentityCosine()
-    >>> metric.update(SimpleNamespace(source=source, steps=[edited], index=torch.tensor([0])))
+    >>> metric.update(SimpleNamespace(source=source, steps=[edited], index=torch.tensor([0]), met_before=None))
     >>> metric.compute()["id"]
     Estimate(value=1.0, low=1.0, high=1.0)
     """

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.conditions import And, Is, named
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.metrics import AttributeAccuracy, IdentityCosine, UntouchedDrift
@@ -36,8 +37,12 @@ def test_jackknife_of_a_mean_is_its_classical_standard_error():
     assert (estimate.high - estimate.low) / 2 == pytest.approx(2.262157 * x.std(ddof=1) / 10**0.5, rel=1e-6)
 
 
-def judged(index=0, asked=None, **pictures):
-    return SimpleNamespace(index=torch.tensor([index]), asked=asked, **pictures)
+NOTHING = And(())
+
+
+def judged(index=0, asked=NOTHING, met_before=None, **pictures):
+    schema, index = AttributeSchema((Attribute("Smiling"),)), torch.tensor([index])
+    return SimpleNamespace(index=index, asked=asked, named=named(asked, schema, 1), met_before=met_before, **pictures)
 
 
 def test_what_cannot_be_measured_is_refused():
@@ -53,15 +58,14 @@ def test_what_cannot_be_measured_is_refused():
         identity.compute()
     accuracy.prepare(setting)
     with pytest.raises(UserError, match="prediction of Smiling is NaN"):
-        attribute_scores(none, one, setting.schema)
+        attribute_scores(none, Is("Smiling"), setting.schema)
 
 
 def test_what_never_counts_has_no_figure():
     """Nothing was asked, so there is no accuracy; everything was, so there is no drift: the run goes on."""
-    one, none = torch.ones(1, 1), torch.full((1, 1), torch.nan)
     setting = Setting(AttributeSchema((Attribute("Smiling"),)), edits=True, networks={"judge": "any"})
-    seen = SimpleNamespace(outputs=one)
-    for metric, asked in ((AttributeAccuracy(), none), (UntouchedDrift(), one)):
+    seen = SimpleNamespace(outputs=torch.ones(1, 1))
+    for metric, asked in ((AttributeAccuracy(), NOTHING), (UntouchedDrift(), Is("Smiling"))):
         metric.prepare(setting)
         metric.update(judged(asked=asked, result=seen, source=seen))
         assert metric.compute() == {}
