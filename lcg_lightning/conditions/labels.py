@@ -26,7 +26,7 @@ def met(condition: Condition, labels: Tensor, schema: AttributeSchema) -> Tensor
     >>> from lcg_lightning.attributes import Attribute
     >>> from lcg_lightning.conditions import parse
     >>> schema = AttributeSchema((Attribute("Hat"), Attribute("Age", "continuous", low=20, high=60)))
-    >>> labels = torch.tensor([[1.0, 27.0], [0.0, 33.0], [math.nan, 30.0]])
+    >>> labels = torch.tensor([[1.0, 27.0], [0.0, 33.0], [torch.nan, 30.0]])
     >>> met(parse("~Hat & Age=30", schema), labels, schema)
     tensor([False,  True, False])
     """

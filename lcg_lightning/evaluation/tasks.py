@@ -78,7 +78,7 @@ class Conditional(Task):
 
     def __init__(self, ask: int = 1, attributes: list[str] | None = None, name: str | None = None) -> None:
         self.name = name or f"conditional-{ask}"
-        super().__init__(ask=ask, attributes=attributes, name=self.name)
+        super().__init__(ask=ask, attributes=attributes, name=name)
         self.ask, self.attributes = ask, attributes
 
     def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Condition]:

@@ -180,7 +180,7 @@ def test_a_record_identifies_store_networks_and_arguments(store, tmp_path):
     assert (a.fingerprints["store"], a.fingerprints["generator"]) == (opened.content_hash, opened.fingerprint)
     assert {"judge", "identity", "asked"} <= a.fingerprints.keys()
     assert b.config["method"] == {"class_path": "tests.evaluation.small.Constant", "init_args": {"value": 0.5}}
-    assert b.config["task"]["init_args"] == {"ask": 1, "attributes": None}
+    assert b.config["task"]["init_args"] == {"ask": 1, "attributes": None, "name": None}
     assert (b.config["features"], b.config["reference"], b.n, b.seed) == ("none", "val", 12, 3)
     other = small.run(store, Conditional(ask=2), small.Constant(), tmp_path / "two", features="none")
     assert other.record.fingerprints["asked"] != a.fingerprints["asked"]

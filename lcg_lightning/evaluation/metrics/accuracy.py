@@ -39,7 +39,7 @@ def attribute_scores(predicted: Tensor, asked: Condition, schema: AttributeSchem
     >>> attribute_scores(torch.tensor([[1.0, 9.0]]), parse("Smiling & yaw=27", schema), schema)
     tensor([[1.0000, 0.8000, 0.9000, 0.0000]], dtype=torch.float64)
     >>> attribute_scores(torch.tensor([[1.0, 9.0]]), parse("Smiling | Smiling", schema), schema)
-    tensor([[   nan,    nan,    nan, 1.0000]], dtype=torch.float64)
+    tensor([[nan, nan, nan, 1.]], dtype=torch.float64)
     """
     touched = named(asked, schema, len(predicted)).to(predicted.device)
     if (unknown := predicted.isnan() & touched).any():
