@@ -4,6 +4,7 @@ from typing import Any
 
 from lcg_lightning.methods import (  # noqa: F401 - the parser's
     arithmetic,
+    cfg,
     lcg,
     oracle,
     real,

@@ -6,12 +6,14 @@ from typing import TypeVar
 
 import torch
 
+from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.checkpoints import load_weights, peek, read_checkpoint
 from lcg_lightning.formats.diffae_checkpoint import is_diffae, load_latent_net
 from lcg_lightning.models.base import NoisedLatentModule, same_statistics
 from lcg_lightning.models.classifier import LatentClassifier
+from lcg_lightning.models.conditional import ConditionalPrior
 from lcg_lightning.models.prior import LatentPrior
 
 Module = TypeVar("Module", bound=NoisedLatentModule)
@@ -38,12 +40,20 @@ def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
     """
     classifier = _load(LatentClassifier, path)
     _check_latents(path, classifier, store)
-    if classifier.schema != store.schema:
-        raise UserError(
-            f"{path}: trained on attributes {', '.join(classifier.schema.names)}, but the store {store.path} has "
-            f"{', '.join(store.schema.names)} (or other ranges); train the classifier on this store"
-        )
+    _check_schema(path, classifier.schema, store)
     return classifier
+
+
+def load_conditional_prior(path: Path, store: LatentStore) -> ConditionalPrior:
+    """A trained conditional prior, checked against the store that it will be used with.
+
+    Raises:
+        UserError: the file is not such a checkpoint, or does not match the store; see :func:`load_classifier`.
+    """
+    prior = _load(ConditionalPrior, path)
+    _check_latents(path, prior, store)
+    _check_schema(path, prior.schema, store)
+    return prior
 
 
 def _load(kind: type[Module], path: Path) -> Module:
@@ -58,6 +68,14 @@ def _load(kind: type[Module], path: Path) -> Module:
         raise UserError(f"{path}: not a {kind.__name__} checkpoint ({reason}); give the one `lcg fit` wrote") from error
     load_weights(module, state, path)
     return module.eval().requires_grad_(False)
+
+
+def _check_schema(path: Path, schema: AttributeSchema, store: LatentStore) -> None:
+    if schema != store.schema:
+        raise UserError(
+            f"{path}: trained on attributes {', '.join(schema.names)}, but the store {store.path} has "
+            f"{', '.join(store.schema.names)} (or other ranges); train it on this store"
+        )
 
 
 def _check_latents(path: Path, network: NoisedLatentModule, store: LatentStore) -> None:

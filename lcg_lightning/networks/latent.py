@@ -42,9 +42,18 @@ class LatentMLP(nn.Module):
 
     def time_table(self, t: Tensor) -> Tensor:
         """Factors 1 + scale, (S, layers - 1, hidden), of fractional time indices t (S,) in [0, T)."""
+        return self.factors(self.embed_time(t))
+
+    def embed_time(self, t: Tensor) -> Tensor:
+        """The time embedding (S, time_hidden) of fractional time indices t (S,), before its last activation."""
         t = t if t.is_floating_point() else t.float()
-        scales: Tensor = self.time_scale(self.time_embed(time_features(t).to(self.time_scale.weight.dtype)))
-        return 1 + scales.reshape(*t.shape, len(self.linears), self.hidden)
+        embedding: Tensor = self.time_embed[:-1](time_features(t).to(self.time_scale.weight.dtype))
+        return embedding
+
+    def factors(self, embedding: Tensor) -> Tensor:
+        """Factors 1 + scale, (S, layers - 1, hidden), of time embeddings (S, time_hidden)."""
+        scales: Tensor = self.time_scale(F.silu(embedding))
+        return 1 + scales.reshape(*embedding.shape[:-1], len(self.linears), self.hidden)
 
     def forward_at(self, z: Tensor, row: Tensor) -> Tensor:
         """Outputs (B, outputs) for z (B, D) with a table row (layers - 1, hidden), or one row a sample."""
@@ -58,6 +67,41 @@ class LatentMLP(nn.Module):
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """Outputs (B, outputs) for z (B, D) at times t (B,)."""
         return self.forward_at(z, self.time_table(t))
+
+
+class ConditionalMLP(LatentMLP):
+    """A :class:`LatentMLP` whose time embedding is added to an embedding of conditions, given as features (B, C).
+
+    Features of 0 stand for no condition. A table row is a time embedding (time_hidden,), shared by the batch.
+
+    Args:
+        latent_dim: D.
+        num_features: C.
+        hidden: width of the hidden layers.
+        layers: number of linear layers, including the output layer; at least 2.
+        time_hidden: width of the time embedding, and of the conditions'.
+    """
+
+    def __init__(self, latent_dim: int, num_features: int, hidden: int, layers: int, time_hidden: int) -> None:
+        super().__init__(latent_dim, hidden, layers, time_hidden=time_hidden)
+        self.num_features = num_features
+        self.label_embed = nn.Sequential(
+            nn.Linear(num_features, time_hidden), nn.SiLU(), nn.Linear(time_hidden, time_hidden)
+        )
+
+    def time_table(self, t: Tensor) -> Tensor:
+        """Time embeddings (S, time_hidden) of fractional time indices t (S,) in [0, T)."""
+        return self.embed_time(t)
+
+    def forward_at(self, z: Tensor, row: Tensor, features: Tensor | None = None) -> Tensor:
+        """Outputs (B, D) for z (B, D) with a table row (time_hidden,), or one row a sample, under features (B, C)."""
+        if features is None:
+            features = z.new_zeros(1, self.num_features)
+        return super().forward_at(z, self.factors(row + self.label_embed(features)))
+
+    def forward(self, z: Tensor, t: Tensor, features: Tensor | None = None) -> Tensor:
+        """Outputs (B, D) for z (B, D) at times t (B,) under features (B, C)."""
+        return self.forward_at(z, self.time_table(t), features)
 
 
 class LatentClassifierNet(nn.Module):

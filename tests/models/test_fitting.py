@@ -50,7 +50,7 @@ def read(path):
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.parametrize("kind", ["prior", "classifier"])
+@pytest.mark.parametrize("kind", ["prior", "classifier", "conditional"])
 def test_a_resumed_fit_ends_as_an_uninterrupted_one(kind, fit, tmp_path, capsys):
     assert fit(kind, tmp_path / "whole", "--trainer.max_epochs=4") == 0
     parts = tmp_path / "parts"

@@ -11,15 +11,21 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.models.classifier import LatentClassifier
+from lcg_lightning.models.conditional import ConditionalPrior
 from lcg_lightning.models.prior import LatentPrior
 from tests import toy_latents
 from tests.toy_latents import SCHEMA, D, trainer
+
+KINDS = ("prior", "classifier", "conditional")
 
 
 def module(kind):
     torch.manual_seed(0)
     common = {"hidden": 16, "layers": 3, "warmup_steps": 5, "decay_steps": 40, "lr": 1e-2}
-    return LatentPrior(D, **common) if kind == "prior" else LatentClassifier(D, SCHEMA.to_json(), **common)
+    if kind == "prior":
+        return LatentPrior(D, **common)
+    labelled = {"classifier": LatentClassifier, "conditional": ConditionalPrior}[kind]
+    return labelled(D, SCHEMA.to_json(), **common)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,7 @@ def assert_equal(a, b):
         assert a == b
 
 
-@pytest.mark.parametrize("kind", ["prior", "classifier"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_and_two_epochs_are_four(kind, store, tmp_path):
     whole, _ = fit(kind, store, tmp_path / "whole", 4)
     fit(kind, store, tmp_path / "parts", 2)
@@ -79,7 +85,7 @@ def run_two_processes(store, out):
 def test_two_processes_agree_with_each_other_and_with_one(store, tmp_path):
     ranks = run_two_processes(store, tmp_path)
     assert_equal(ranks[0]["states"], ranks[1]["states"])
-    for kind in ("prior", "classifier"):
+    for kind in KINDS:
         model = module(kind)
         start = {k: v.clone() for k, v in model.state_dict().items()}
         model.load_state_dict(ranks[0]["states"][kind])
@@ -92,7 +98,7 @@ def test_two_processes_agree_with_each_other_and_with_one(store, tmp_path):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     results = {"states": {}, "reports": {}}
-    for kind in ("prior", "classifier"):
+    for kind in KINDS:
         model, data = module(kind), LatentDataModule(sys.argv[1], batch_size=64)
         run = trainer(1, devices=2, strategy="ddp")
         run.fit(model, data)
