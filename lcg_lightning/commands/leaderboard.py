@@ -1,4 +1,4 @@
-"""``lcg leaderboard``: makes tables and figures from records."""
+"""``lcg leaderboard``: makes tables, figures and a page from records."""
 
 from pathlib import Path
 
@@ -6,12 +6,14 @@ from lcg_lightning.evaluation.leaderboard import print_leaderboard, write_leader
 from lcg_lightning.files import ensure_writable
 
 
-def leaderboard(folder: Path) -> None:
+def leaderboard(folder: Path, out: Path | None = None) -> None:
     """Write leaderboard.md, leaderboard.json and figures from the records below a folder, and print the tables.
 
     Args:
-        folder: folder to search for records; the leaderboard is written there too.
+        folder: folder to search for records.
+        out: folder to write into; by default the one with the records.
     """
-    ensure_writable(folder)
-    print_leaderboard(write_leaderboard(folder))
-    print(f"Written: {folder / 'leaderboard.md'}, {folder / 'leaderboard.json'}")
+    place = folder if out is None else out
+    ensure_writable(place)
+    print_leaderboard(write_leaderboard(folder, place))
+    print(f"Written: {place / 'leaderboard.md'}, {place / 'leaderboard.json'}")

@@ -44,9 +44,12 @@ class Column:
 
     def shown(self, value: float, low: float = math.nan, high: float = math.nan) -> str:
         """A value with the column's digits, and its interval if known: ``0.912 [0.901, 0.923]``."""
-        d = self.digits
-        bounds = "" if math.isnan(low) or math.isnan(high) else f" [{low:.{d}f}, {high:.{d}f}]"
-        return f"{value:.{d}f}{bounds}"
+        unknown = math.isnan(low) or math.isnan(high)
+        return f"{value:.{self.digits}f}" + ("" if unknown else f" {self.bounds(low, high)}")
+
+    def bounds(self, low: float, high: float) -> str:
+        """An interval with the column's digits: ``[0.901, 0.923]``."""
+        return f"[{low:.{self.digits}f}, {high:.{self.digits}f}]"
 
 
 def owner(figure: str) -> str:

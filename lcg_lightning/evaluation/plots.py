@@ -26,7 +26,7 @@ STYLE: Any = {
 }
 """Matplotlib settings of every figure."""
 _TOLD_APART = {
-    "seed": "seed",
+    "seed": "seeds",
     "n": "n",
     "store": "store",
     "generator": "generator",

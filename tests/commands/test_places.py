@@ -57,7 +57,7 @@ def test_the_root_folder_and_a_device_without_memory_are_refused(tmp_path):
 
 
 def test_records_are_not_read_where_no_leaderboard_can_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(leaderboard, "write_leaderboard", lambda _: pytest.fail("the folder must be checked first"))
+    monkeypatch.setattr(leaderboard, "write_leaderboard", lambda *_: pytest.fail("the folder must be checked first"))
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("gone")
     for place, reason in UNWRITABLE.items():

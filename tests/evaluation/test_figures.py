@@ -65,7 +65,7 @@ def test_captions_that_do_not_match_are_refused(tmp_path):
 def row(method, scale, joint, identity, nfe=15, judge="j"):
     bounds = {"acc_joint": [joint - 0.1, None], "id": [identity - 0.05, identity + 0.02]}
     keys = {"method": method, "scale": scale, "acc_joint": joint, "id": identity, "nfe": nfe, "judge": judge}
-    return keys | {"intervals": bounds, "seed": 0, "n": 9, "store": "s", "generator": "g", "identity_network": "i"}
+    return keys | {"intervals": bounds, "seeds": [0], "n": 9, "store": "s", "generator": "g", "identity_network": "i"}
 
 
 def test_accuracy_identity_draws_a_line_per_method(tmp_path, monkeypatch):

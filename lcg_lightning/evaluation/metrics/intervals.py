@@ -4,9 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lcg_lightning.evaluation.bootstrap import bootstrap_means
 from lcg_lightning.evaluation.estimates import Estimate
-
-_BLOCK = 2**22  # resampled entries held at once
 
 
 def bootstrap_mean(values: NDArray[np.float64], resamples: int = 1000, seed: int = 0) -> list[Estimate]:
@@ -25,20 +24,8 @@ def bootstrap_mean(values: NDArray[np.float64], resamples: int = 1000, seed: int
     >>> bootstrap_mean(np.array([[1.0], [1.0], [np.nan]]))
     [Estimate(value=1.0, low=1.0, high=1.0)]
     """
-    counted = ~np.isnan(values)
-    filled = np.where(counted, values, 0.0)
-    n = len(values)
-    rng = np.random.default_rng(seed)
-    block = max(1, _BLOCK // n)
-    means = []
-    for start in range(0, resamples, block):
-        b = min(block, resamples - start)
-        draws = rng.integers(n, size=(b, n)) + n * np.arange(b)[:, None]
-        times = np.bincount(draws.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
-        with np.errstate(invalid="ignore"):  # a resample may contain only NaN
-            means.append((times @ filled) / (times @ counted))  # (b, C)
-    low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5], axis=0)
-    value = filled.sum(0) / counted.sum(0)
+    low, high = np.nanpercentile(bootstrap_means(values, resamples, seed), [2.5, 97.5], axis=0)
+    value = np.nansum(values, 0) / (~np.isnan(values)).sum(0)
     return [Estimate(*map(float, column)) for column in zip(value, low, high, strict=True)]
 
 

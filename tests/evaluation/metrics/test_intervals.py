@@ -27,7 +27,7 @@ def test_bootstrap_agrees_with_the_normal_interval():
 def test_bootstrap_does_not_depend_on_how_resamples_are_blocked(monkeypatch):
     x = np.random.default_rng(2).normal(size=(50, 3))
     whole = bootstrap_mean(x)
-    monkeypatch.setattr("lcg_lightning.evaluation.metrics.intervals._BLOCK", 50 * 7)
+    monkeypatch.setattr("lcg_lightning.evaluation.bootstrap._BLOCK", 50 * 7)
     np.testing.assert_allclose(bootstrap_mean(x), whole, rtol=1e-12)
 
 

@@ -1,0 +1,1 @@
+"""The parts of the leaderboard: rows from records, comparisons in pairs, tables, curves and the page."""
