@@ -127,14 +127,6 @@ class Pictures:
         network = _present(self._judges.identity, "identity")
         return _finite(network.embed(self.images), f"identity network {network.name}", "an embedding")
 
-    def identity_distance(self, others: "Pictures") -> Tensor:
-        """True distances (B,) in [0, 1] between the identities of two batches."""
-        return _present(self._judges.truth, "truth").identity_distance(self.latents, others.latents)
-
-    def scene_distance(self, others: "Pictures") -> Tensor:
-        """True distances (B,) in [0, 1] between the scenes of two batches."""
-        return _present(self._judges.truth, "truth").scene_distance(self.latents, others.latents)
-
     @cached_property
     def features(self) -> Tensor:
         """Features (B, F) whose distributions are compared."""

@@ -163,6 +163,9 @@ class Evaluation(LightningModule):
             steps=self.steps,
             networks=self.judges.marks(),
             num_features=0 if self.features is None else self.features.num_features,
+            has_reference=self.split in store.sizes and self.split != "test",
+            store=store,
+            space=self.space,
         )
         self.judged = "judge" in setting.networks
         check_sources(self.task, self.generator, self.judged)

@@ -9,14 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.estimates import Column, Estimate
 from lcg_lightning.evaluation.judged import Judged, Pictures
 from lcg_lightning.evaluation.metrics.intervals import bootstrap_mean
+from lcg_lightning.evaluation.metrics.rows import flat, unflat
 from lcg_lightning.files import plain
+from lcg_lightning.generators.base import Truth
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,22 @@ class Setting:
     """Width F of :attr:`Pictures.features`."""
     reference: str = ""
     """Description of the pictures passed to :meth:`ImageMetric.update_reference`."""
+    has_reference: bool = False
+    """Whether the store has the split that they come from."""
+    store: LatentStore | None = None
+    """The store of the latents."""
+    space: LatentSpace | None = None
+    """The space of the latents, with their generator."""
+
+    @property
+    def truth(self) -> Truth | None:
+        """What the generator knows of its latents without a judge."""
+        return None if self.space is None else self.space.generator.truth
+
+    @property
+    def latent_dim(self) -> int:
+        """Width D of :attr:`Pictures.z`; 0 if unknown."""
+        return 0 if self.space is None else self.space.dim
 
     def basis(self, *networks: str) -> dict[str, str]:
         """The basis of a column whose figure depends on these networks."""
@@ -89,8 +108,7 @@ class PerSampleMetric(ImageMetric):
     """Means of per-sample numbers, with 95 % bootstrap intervals.
 
     Subclasses implement :meth:`measure`. Edits that ask for nothing new (:attr:`Judged.met_before`) do not count: a
-    method that does nothing would get them right. Rows are stored in a one-dimensional float64 state, the only shape
-    that torchmetrics can gather from a process without samples.
+    method that does nothing would get them right.
 
     >>> from types import SimpleNamespace
     >>> class Brightness(PerSampleMetric):
@@ -133,8 +151,7 @@ class PerSampleMetric(ImageMetric):
             )
         if samples.met_before is not None and not self.counts_all:
             values = values.masked_fill(samples.met_before.to(values.device)[:, None], torch.nan)
-        columns = (samples.index.to(values.device, torch.float64)[:, None], values.to(torch.float64))
-        self.rows.append(torch.cat(columns, 1).flatten())
+        self.rows.append(flat(samples.index, values))
 
     def compute(self) -> dict[str, Estimate]:
         """The mean of each number that is not NaN for every sample.
@@ -159,13 +176,4 @@ class PerSampleMetric(ImageMetric):
         Raises:
             UserError: there is no sample, or a sample was counted twice.
         """
-        name = type(self).__name__
-        flat = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.empty(0)
-        rows = flat.reshape(-1, 1 + len(self.names))
-        if not len(rows):
-            raise UserError(f"{name}: no sample was evaluated; give the test split at least one")
-        rows = rows[np.argsort(rows[:, 0])]
-        twice = rows[1:][np.diff(rows[:, 0]) == 0]
-        if len(twice):
-            raise UserError(f"{name}: sample {int(twice[0, 0])} was counted twice; use a sampler that does not pad")
-        return rows[:, 1:]
+        return unflat(self.rows, len(self.names), type(self).__name__)[1]

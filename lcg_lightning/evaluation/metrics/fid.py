@@ -13,6 +13,8 @@ from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
 from lcg_lightning.evaluation.metrics.intervals import jackknife
 
 _GROUPS = 10
+MOST_DIMENSIONS = 2048
+"""Widest latents that :class:`LatentFrechet` compares; their covariances take 0.7 GB."""
 
 
 def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> float:
@@ -84,18 +86,24 @@ class FrechetDistance(ImageMetric):
         basis = setting.basis("features") | {"reference": setting.reference}
         name = setting.networks["features"].rsplit(" @", 1)[0]
         self.columns = (replace(self.columns[0], heading=f"FID ({name})", basis=basis),)
-        d = setting.num_features
+        self._allocate(setting.num_features)
+
+    def _vectors(self, pictures: Pictures) -> Tensor:
+        """What is compared, (B, d)."""
+        return pictures.features
+
+    def _allocate(self, d: int) -> None:
         for state, shape in {"count": (), "total": (d,), "outer": (d, d)}.items():
             zeros = torch.zeros(2, _GROUPS, *shape, dtype=torch.float64)
             self.add_state(state, zeros, dist_reduce_fx="sum")
 
     def update(self, samples: Judged) -> None:
         """Adds the features of generated pictures."""
-        self._add(0, samples.result.features, samples.index)
+        self._add(0, self._vectors(samples.result), samples.index)
 
     def update_reference(self, pictures: Pictures, index: Tensor) -> None:
         """Adds the features of reference pictures."""
-        self._add(1, pictures.features, index)
+        self._add(1, self._vectors(pictures), index)
 
     def _add(self, side: int, features: Tensor, index: Tensor) -> None:
         x = features.to(torch.float64)
@@ -120,14 +128,35 @@ class FrechetDistance(ImageMetric):
                 f"Fréchet distance: {generated} generated, {reference} reference samples; give it two or more of each"
             )
         if not all(x.isfinite().all() for x in sums):
-            raise UserError("Fréchet distance: a feature is not finite; check the generator's images")
+            raise UserError("Fréchet distance: a number that it compares is not finite; check the generator's images")
         value = _distance(*sums)
         used = [g for g in range(_GROUPS) if states[0][:, g].any()]
         if any((sums[0] - states[0][:, g]).min() < 2 for g in used):
-            return {"fid": Estimate(value, float("nan"), float("nan"))}
+            return {self.columns[0].name: Estimate(value, float("nan"), float("nan"))}
         without = (tuple(s - x[:, g] for s, x in zip(sums, states, strict=True)) for g in used)
         estimate = jackknife(value, [_distance(*rest) for rest in without])
-        return {"fid": estimate._replace(low=max(estimate.low, 0.0))}
+        return {self.columns[0].name: estimate._replace(low=max(estimate.low, 0.0))}
+
+
+class LatentFrechet(FrechetDistance):
+    """Fréchet distance between generated and reference latents, standardized: :class:`FrechetDistance` undecoded.
+
+    It is measured for latents of at most :data:`MOST_DIMENSIONS` numbers.
+    """
+
+    columns = (Column("latent_frechet", "Latent Fréchet", digits=2, higher_is_better=False, low=0.0),)
+
+    def applies(self, setting: Setting) -> bool:
+        """If a perfect method's latents follow the data, are not too wide, and there is a split to compare with."""
+        return setting.matches_data and setting.has_reference and setting.latent_dim <= MOST_DIMENSIONS
+
+    def prepare(self, setting: Setting) -> None:
+        """Allocates the state."""
+        self.columns = (replace(self.columns[0], basis={"reference": setting.reference}),)
+        self._allocate(setting.latent_dim)
+
+    def _vectors(self, pictures: Pictures) -> Tensor:
+        return pictures.z
 
 
 def _distance(count: Tensor, total: Tensor, outer: Tensor) -> float:

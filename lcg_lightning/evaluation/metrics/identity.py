@@ -70,7 +70,7 @@ class IdentityDistance(PerSampleMetric):
 
     def prepare(self, setting: Setting) -> None:
         """Records the number of steps and the truth."""
-        self.steps = setting.steps
+        self.steps, self.setting = setting.steps, setting
         self.columns = tuple(replace(column, basis=setting.basis("truth")) for column in self.columns)
 
     @property
@@ -80,6 +80,8 @@ class IdentityDistance(PerSampleMetric):
 
     def measure(self, samples: Judged) -> Tensor:
         """Distances (B, steps + 2)."""
-        assert samples.source is not None
-        moved = [step.identity_distance(samples.source) for step in samples.steps]
-        return torch.stack([*moved, moved[-1], samples.result.scene_distance(samples.source)], 1)
+        truth, source = self.setting.truth, samples.source
+        assert truth is not None
+        assert source is not None
+        moved = [truth.identity_distance(source.latents, step.latents) for step in samples.steps]
+        return torch.stack([*moved, moved[-1], truth.scene_distance(source.latents, samples.result.latents)], 1)
