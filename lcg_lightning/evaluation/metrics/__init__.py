@@ -3,13 +3,14 @@
 from lcg_lightning.evaluation.metrics.accuracy import AttributeAccuracy, MetBefore
 from lcg_lightning.evaluation.metrics.base import ImageMetric
 from lcg_lightning.evaluation.metrics.disentanglement import UntouchedDrift
-from lcg_lightning.evaluation.metrics.fid import FrechetDistance
+from lcg_lightning.evaluation.metrics.fid import FrechetDistance, LatentFrechet
 from lcg_lightning.evaluation.metrics.identity import IdentityCosine, IdentityDistance
 
 METRICS: tuple[type[ImageMetric], ...] = (
     AttributeAccuracy,
     MetBefore,
     FrechetDistance,
+    LatentFrechet,
     IdentityCosine,
     IdentityDistance,
     UntouchedDrift,
