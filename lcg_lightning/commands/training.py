@@ -9,7 +9,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import lcg_lightning.commands.methods
 import lcg_lightning.data.datamodule
+import lcg_lightning.evaluation.metrics.likelihood
 import lcg_lightning.evaluation.metrics.second
+import lcg_lightning.evaluation.metrics.sets
 import lcg_lightning.evaluation.module
 import lcg_lightning.evaluation.tasks
 import lcg_lightning.models.classifier

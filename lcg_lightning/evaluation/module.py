@@ -163,7 +163,7 @@ class Evaluation(LightningModule):
             steps=self.steps,
             networks=self.judges.marks(),
             num_features=0 if self.features is None else self.features.num_features,
-            has_reference=self.split in store.sizes and self.split != "test",
+            has_reference=self.reference_split in set(store.sizes) - {self.split},
             store=store,
             space=self.space,
         )
