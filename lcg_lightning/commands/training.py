@@ -92,10 +92,24 @@ class CLI(LightningCLI):
     before_validate = before_test
 
 
-def run(args: Sequence[str]) -> CLI:
+class Prepared(CLI):
+    """Builds trainer, model and data, and runs nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+class Parsed(Prepared):
+    """Reads the configuration, and builds nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Leaves the configuration as it is."""
+
+
+def run(args: Sequence[str], kind: type[CLI] = CLI) -> CLI:
     """Runs a Lightning subcommand as from the command line; returns the CLI with its trainer, model and data."""
     parsers = {stage: {"usage": listing(stage).replace("%", "%%"), "description": None} for stage in CLI.subcommands()}
-    return CLI(
+    return kind(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,

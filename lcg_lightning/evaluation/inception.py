@@ -17,6 +17,7 @@ from cleanfid.resize import make_resizer
 from torch import Tensor, nn
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.kept import keeps
 
 INCEPTION_FILE = "inception-2015-12-05.pt"
 _SIDE = 299
@@ -67,6 +68,7 @@ def clean_resize(images: Tensor) -> Tensor:
     return torch.from_numpy(resized).permute(0, 3, 1, 2).to(images.device)
 
 
+@keeps
 def load_inception(path: Path | None = None, download: bool = False) -> InceptionFeatures:
     """Clean-fid's Inception network.
 

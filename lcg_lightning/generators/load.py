@@ -10,6 +10,7 @@ from lcg_lightning.formats.descriptions import Spec, call, construct, read_spec
 from lcg_lightning.generators.base import Generator
 from lcg_lightning.generators.exact import ExactWorld, factor_encoder
 from lcg_lightning.generators.files import loader_of
+from lcg_lightning.kept import keeps
 from lcg_lightning.zoo.shelf import WEIGHTS
 
 EXACT = "synthfaces-exact"
@@ -17,6 +18,7 @@ EXACT = "synthfaces-exact"
 _SUFFIX = "-generator"
 
 
+@keeps
 def load_generator(source: Spec | Generator = "synthfaces", **options: Any) -> Generator:
     """Any generator, frozen.
 

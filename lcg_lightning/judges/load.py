@@ -15,6 +15,7 @@ from lcg_lightning.formats.preprocess import PreparedNetwork, image_program
 from lcg_lightning.formats.tensors import part
 from lcg_lightning.judges.attribute import AttributeJudge, Output, Readout
 from lcg_lightning.judges.identity import IdentityNetwork
+from lcg_lightning.kept import keeps
 from lcg_lightning.networks.convnet import ConvNet
 from lcg_lightning.networks.dilated import DilatedNet
 from lcg_lightning.zoo.shelf import read
@@ -22,6 +23,7 @@ from lcg_lightning.zoo.shelf import read
 ZooNetwork = ConvNet | DilatedNet
 
 
+@keeps
 def load_attribute_judge(spec: Spec | AttributeJudge = "synthfaces") -> AttributeJudge:
     """An attribute classifier from the zoo or from the user.
 
@@ -42,6 +44,7 @@ def load_attribute_judge(spec: Spec | AttributeJudge = "synthfaces") -> Attribut
     return construct(AttributeJudge, given, where) if "class_path" in given else call(attribute_judge, given, where)
 
 
+@keeps
 def load_identity_network(spec: Spec | IdentityNetwork = "synthfaces") -> IdentityNetwork:
     """An identity network from the zoo or from the user.
 

@@ -11,6 +11,7 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.checkpoints import load_weights, peek, read_checkpoint
 from lcg_lightning.formats.diffae_checkpoint import is_diffae, load_latent_net
+from lcg_lightning.kept import keeps
 from lcg_lightning.models.base import NoisedLatentModule, same_statistics
 from lcg_lightning.models.classifier import LatentClassifier
 from lcg_lightning.models.conditional import ConditionalPrior
@@ -56,6 +57,7 @@ def load_conditional_prior(path: Path, store: LatentStore) -> ConditionalPrior:
     return prior
 
 
+@keeps
 def _load(kind: type[Module], path: Path) -> Module:
     checkpoint = read_checkpoint(path)
     own = inspect.signature(kind).parameters
@@ -90,6 +92,7 @@ def _check_latents(path: Path, network: NoisedLatentModule, store: LatentStore) 
         )
 
 
+@keeps
 def prior_of_diffae(path: Path) -> LatentPrior:
     """The latent prior of a DiffAE checkpoint as a frozen :class:`LatentPrior`.
 
