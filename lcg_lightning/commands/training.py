@@ -12,6 +12,7 @@ import lcg_lightning.data.datamodule
 import lcg_lightning.evaluation.metrics.likelihood
 import lcg_lightning.evaluation.metrics.second
 import lcg_lightning.evaluation.metrics.sets
+import lcg_lightning.evaluation.metrics.success
 import lcg_lightning.evaluation.module
 import lcg_lightning.evaluation.tasks
 import lcg_lightning.models.classifier

@@ -7,13 +7,14 @@ was cut off. Draws depend on the point alone (for TPE also on the results so far
 
 import fcntl
 import os
+import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -24,6 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 from lcg_lightning.errors import UserError
 from lcg_lightning.sweeps.file import Sweep
 from lcg_lightning.sweeps.parameters import Listed, tidy
+
+T = TypeVar("T")
 
 JOURNAL = "study.log"
 _HEARTBEAT = 30
@@ -47,16 +50,27 @@ def open_study(sweep: Sweep, identity: str, out: Path, storage: str | None) -> o
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name = f"{sweep.name}-{identity[:8]}"
     where = str(out / JOURNAL) if storage is None else storage
-    try:
-        kept = _storage(where)
-        others = [] if storage else [other for other in optuna.get_all_study_names(kept) if other != name]
-        if not others:
-            direction = StudyDirection.MAXIMIZE if sweep.maximize else StudyDirection.MINIMIZE
-            return optuna.create_study(storage=kept, study_name=name, direction=direction, load_if_exists=True)
-    except Exception as error:  # every kind of database has its own errors
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"the sweep's storage {where} cannot be opened ({reason[0]}); name another place") from error
-    raise UserError(f"{out} holds another sweep, {others[0]}; name another folder with --out")
+    kept = _patiently(lambda: _storage(where), where)
+    others = [] if storage else [other for other in optuna.get_all_study_names(kept) if other != name]
+    if others:
+        raise UserError(f"{out} holds another sweep, {others[0]}; name another folder with --out")
+    direction = StudyDirection.MAXIMIZE if sweep.maximize else StudyDirection.MINIMIZE
+    return _patiently(
+        lambda: optuna.create_study(storage=kept, study_name=name, direction=direction, load_if_exists=True), where
+    )
+
+
+def _patiently(open_it: Callable[[], T], where: str, attempts: int = 3) -> T:
+    """What a storage answers; processes that make its tables at the same time fail, and succeed a moment later."""
+    for attempt in range(attempts):
+        try:
+            return open_it()
+        except Exception as error:  # every kind of database has its own errors
+            if attempt == attempts - 1:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                raise UserError(f"the storage {where} cannot be opened ({reason[0]}); name another") from error
+            time.sleep(1.0)
+    raise AssertionError
 
 
 def _storage(where: str) -> optuna.storages.BaseStorage:
