@@ -162,9 +162,7 @@ def _filled(word: str, path: Path) -> str:
     def value(match: re.Match[str]) -> str:
         name = match[1].removeprefix("envvar:")
         if name not in os.environ:
-            raise UserError(
-                f"{path}: command takes ${{{match[1]}}}, but no such variable is set; set it or name it out"
-            )
+            raise UserError(f"{path}: command takes ${{{match[1]}}}, which is not set; set it, or write its value")
         return os.environ[name]
 
     return re.sub(r"\$\{([\w:]+)\}", value, word)
