@@ -11,7 +11,7 @@ from lcg_lightning.data.store import LatentStore, write_store
 from tests.conftest import ROOT
 from tests.evaluation import small
 
-ELSEWHERE = {"judges", "recipes"}  # test_judges.py and test_recipes.py run them
+ELSEWHERE = {"judges", "recipes", "sweeps"}  # test_judges.py, test_recipes.py and test_sweep.py run them
 CONFIGS = [p for p in sorted(ROOT.glob("configs/**/*.yaml")) if not ELSEWHERE & set(p.parts)]
 
 
