@@ -9,12 +9,12 @@ from torch import Tensor
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.conditions import Condition, merge, met, named, to_text
 from lcg_lightning.conditions.labels import per_sample
-from lcg_lightning.diffusion.noise import generator_of
+from lcg_lightning.diffusion.noise import SampleNoise, generator_of
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.tasks import Task
 from lcg_lightning.formats.fingerprint import combine, digest
 from lcg_lightning.generators.base import Generator
-from lcg_lightning.methods.base import Edit
+from lcg_lightning.methods.base import Edit, Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,10 @@ class Group:
     def asked(self) -> Condition:
         """What the last step's result should meet."""
         return self.steps[-1].merged
+
+    def answers(self, method: Method, sources: Tensor, noise: SampleNoise | None) -> list[Tensor]:
+        """A method's latents (G, D) after each step: edits of the sources (G, D), or one generation from noise."""
+        return method.edit(sources, self.steps) if noise is None else [method.generate(self.asked, noise)]
 
     def named(self, schema: AttributeSchema) -> Tensor:
         """The attributes that some step names for each sample, (G, A) bool on the CPU."""

@@ -1,7 +1,6 @@
 """The evaluation module: one method on one task, judged on images, as run by ``lcg test``."""
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from lcg_lightning.evaluation.metrics import METRICS
 from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
 from lcg_lightning.evaluation.networks import load_features, load_networks
 from lcg_lightning.evaluation.output import Claim
-from lcg_lightning.evaluation.provenance import collect_versions, git_commit, peak_memory
+from lcg_lightning.evaluation.provenance import clock, collect_versions, git_commit, peak_memory
 from lcg_lightning.evaluation.records import Record
 from lcg_lightning.evaluation.reference import Reference, files_of
 from lcg_lightning.evaluation.results import write_failure, write_results
@@ -161,6 +160,7 @@ class Evaluation(LightningModule):
             edits=self.task.edits,
             matches_data=self.task.matches_data,
             steps=self.steps,
+            returns=self.task.returns,
             networks=self.judges.marks(),
             num_features=0 if self.features is None else self.features.num_features,
             has_reference=self.reference_split in set(store.sizes) - {self.split},
@@ -266,9 +266,11 @@ class Evaluation(LightningModule):
                     self._judge(rows[group.places], index[group.places], group)
 
     def _judge(self, rows: Tensor, index: Tensor, group: Group) -> None:
-        begin = self._clock()
-        latents = self._answer(rows, group, index)
-        self.seconds += self._clock() - begin
+        noise = None if self.task.edits else SampleNoise(self.seed, index, self.space.dim, rows.device)
+        begin = clock(self.device)
+        latents = group.answers(self.method, rows, noise)
+        self.seconds += clock(self.device) - begin
+        refuse_broken(latents, index, self.label)
         pictures = self.decoding.of(rows, index)
         source, before = pictures(rows) if self.task.edits else None, None
         if source is not None and self.judged:
@@ -281,26 +283,6 @@ class Evaluation(LightningModule):
         if source is not None:
             steps, words = [source, *steps], [["source"] * len(rows), *words]
         self.gallery.add(index, steps, list(map(list, zip(*words, strict=True))))
-
-    def _answer(self, rows: Tensor, group: Group, index: Tensor) -> list[Tensor]:
-        """The method's latents (B, D) after each step.
-
-        Raises:
-            UserError: a latent is not finite.
-        """
-        if self.task.edits:
-            latents = self.method.edit(rows, group.steps)
-        else:
-            noise = SampleNoise(self.seed, index, self.space.dim, rows.device)
-            latents = [self.method.generate(group.asked, noise)]
-        refuse_broken(latents, index, self.label)
-        return latents
-
-    def _clock(self) -> float:
-        """Seconds, after waiting for the device."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
     def on_test_epoch_end(self) -> None:
         """Computes the metrics on every process; the first writes the results together."""

@@ -1,9 +1,10 @@
-"""Provenance of figures: package versions and the commit of the code."""
+"""Provenance and cost of figures: package versions, the commit of the code, memory and time."""
 
 import platform
 import resource
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +29,13 @@ def peak_memory(device: torch.device) -> tuple[str, int]:
         return "cuda", torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, in KiB elsewhere
     return "resident", peak if sys.platform == "darwin" else 1024 * peak
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, after waiting for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def git_commit() -> str | None:

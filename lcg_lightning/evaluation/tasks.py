@@ -31,6 +31,8 @@ class Task(ABC):
     sampled = False
     """Whether sources are drawn from the generator's own distribution, instead of the split's rows. Their labels are
     the judge's."""
+    returns = False
+    """Whether the last step of an edit asks for what the source was."""
     matches_data = False
     """Whether a perfect method's images follow the data, so that a Fréchet distance is meaningful."""
 
@@ -192,6 +194,8 @@ class SingleEdit(Editing):
 
 class Undo(SingleEdit):
     """Like :class:`SingleEdit`, then asks for the source's label again."""
+
+    returns = True
 
     def steps(self, labels: Tensor, index: Tensor, schema: AttributeSchema) -> list[Condition]:
         """Two steps: the edit and its reverse."""

@@ -21,6 +21,8 @@ from lcg_lightning.synthfaces.renderer import render
 
 MOST_DRAWS = 5000
 """Attempts at each sample; a condition that is rarer is refused."""
+MOST_AT_ONCE = 64
+"""Attempts at each sample that are computed together; the first that is accepted counts."""
 
 
 class Oracle(Method):
@@ -66,13 +68,17 @@ class Oracle(Method):
         """
         left = torch.arange(len(noise.index), device=noise.device)
         found: list[tuple[Tensor, Tensor]] = []
-        for draw in range(MOST_DRAWS):
-            if not len(left):
-                break
+        draw, many = 0, 1
+        while len(left) and draw < MOST_DRAWS:
+            many = min(2 * many, MOST_AT_ONCE, MOST_DRAWS - draw)
             of_rest = SampleNoise(noise.seed, noise.index.to(left.device)[left], LATENT_DIM, noise.device)
-            accepted, answers = self._attempt(of_rest(draw), take(condition, left))
-            found.append((left[accepted], answers))
-            left = left[~accepted]
+            rows = left.repeat(many)
+            z = torch.cat([of_rest(draw + k) for k in range(many)])
+            accepted, answers = self._attempt(z, take(condition, rows))
+            rows, first = _first_places(rows[accepted])
+            found.append((rows, answers[first]))
+            left = left[~torch.isin(left, rows)]
+            draw += many
         if len(left):
             first = int(noise.index[left[0].cpu()])
             raise UserError(
@@ -119,6 +125,15 @@ class Oracle(Method):
 
     def _encode(self, faces: Faces) -> Tensor:
         return self.space.encode(render(faces, self.space.generator.image_size).float())
+
+
+def _first_places(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The different values of rows (N,), and where each stands first."""
+    values, which = rows.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    places = torch.full_like(values, len(rows)).scatter_reduce_(
+        0, which, torch.arange(len(rows), device=rows.device), "amin"
+    )
+    return values, places
 
 
 def _read_faces(folder: Path, ids: Sequence[str]) -> Tensor:

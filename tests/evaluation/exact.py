@@ -2,6 +2,7 @@
 
 import torch
 
+from lcg_lightning.conditions import definite, to_text
 from lcg_lightning.data.store import Split, write_store
 from lcg_lightning.generators.exact import ExactWorld
 from lcg_lightning.methods.base import Method
@@ -38,3 +39,27 @@ class Nudge(Method):
 
     def edit(self, source, steps):
         return [source + (k + 1) * self.way for k in range(len(steps))]
+
+
+class Follows(Method):
+    """Moves latents by what is asked of each, and more in later steps, so that all of it shows in the result."""
+
+    name = "follows"
+
+    def prepare(self, store, space):
+        self.ways = torch.randn(len(SCHEMA), space.dim, generator=torch.Generator().manual_seed(1))
+
+    def shift(self, condition, n):
+        rows = definite(condition, SCHEMA, n)
+        if rows is None:
+            return 0.2 * self.ways[sum(map(ord, to_text(condition, SCHEMA))) % len(SCHEMA)]
+        return 0.2 * (SCHEMA.unit(rows) - 0.3).nan_to_num() @ self.ways
+
+    def generate(self, condition, noise):
+        return noise(0) + self.shift(condition, len(noise.index))
+
+    def edit(self, source, steps):
+        results = [source]
+        for k, step in enumerate(steps):
+            results.append(results[-1] * (1 + 0.1 * k) + self.shift(step.asked, len(source)))
+        return results[1:]

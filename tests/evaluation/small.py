@@ -24,12 +24,12 @@ def write(path, sizes=SIZES):
     return write_store(path, splits, SCHEMA, generator.fingerprint, {})
 
 
-def run(store, task, method, out, trainer=None, **options):
+def run(store, task, method, out, trainer=None, batch_size=4, **options):
     """Runs an evaluation, as ``lcg test`` does."""
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = trainer or Trainer(accelerator="cpu", logger=False, **quiet)
     module = Evaluation(task, method, out=out, **options)
-    trainer.test(module, datamodule=LatentDataModule(store, batch_size=4), verbose=False)
+    trainer.test(module, datamodule=LatentDataModule(store, batch_size), verbose=False)
     return module
 
 

@@ -10,6 +10,9 @@ from lcg_lightning.evaluation.tasks import (
     Composed,
     Conditional,
     Editing,
+    RandomOrder,
+    SingleEdit,
+    Undo,
     asking,
     captions,
 )
@@ -66,6 +69,32 @@ def test_what_is_asked_of_the_last_image_is_the_merge_of_its_steps():
         for a in range(3):
             values = [float(step[b, a]) for step in steps if step[b, a] == step[b, a]]
             assert (values[-1] if values else None) == (None if asked[b, a].isnan() else float(asked[b, a]))
+
+
+def test_random_orders_are_of_the_sample_alone():
+    task = RandomOrder(["Hat", "age", "Smiling"])
+    index = torch.arange(600)
+    labels = LABELS[torch.arange(600) % 3]
+    rows = torch.stack([targets(step, SCHEMA, 600) for step in task.steps(labels, index, SCHEMA)])
+    asked = ~rows.isnan()
+    assert (asked.sum(2) == 1).all()  # one attribute a step
+    assert (asked.sum(0) == 1).all()  # each attribute once
+    counts = torch.bincount((asked[:2].int().argmax(2) * torch.tensor([[3], [1]])).sum(0))
+    assert counts[counts > 0].tolist() == pytest.approx([100] * 6, abs=45)  # all six orders, 5 deviations
+    few = torch.tensor([37, 512, 4])
+    again = torch.stack([targets(step, SCHEMA, 3) for step in task.steps(labels[few], few, SCHEMA)])
+    assert torch.equal(again.nan_to_num(-1), rows[:, few].nan_to_num(-1))
+    fixed = Editing(["Hat", "age", "Smiling"]).steps(labels, index, SCHEMA)
+    assert torch.equal(rows.nansum(0), torch.stack([targets(step, SCHEMA, 600) for step in fixed]).nansum(0))
+
+
+def test_single_edits_take_turns_and_undo_asks_for_the_label_again():
+    single, undo = SingleEdit(["Hat", "age"]), Undo(["Hat", "age"])
+    wanted = [[-1, 1, -1], [-1, -1, 30], [-1, 0, -1], [-1, -1, 20]]
+    assert first(single, LABELS, INDEX).nan_to_num(-1).tolist() == wanted
+    there, back = (targets(step, SCHEMA, 4).nan_to_num(-1).tolist() for step in undo.steps(LABELS, INDEX, SCHEMA))
+    assert there == wanted
+    assert back == [[-1, 0, -1], [-1, -1, 50], [-1, 1, -1], [-1, -1, 60]]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from lcg_lightning.evaluation.metrics.base import ImageMetric
 from lcg_lightning.evaluation.metrics.disentanglement import UntouchedDrift
 from lcg_lightning.evaluation.metrics.fid import FrechetDistance, LatentFrechet
 from lcg_lightning.evaluation.metrics.identity import IdentityCosine, IdentityDistance
+from lcg_lightning.evaluation.metrics.undo import UndoDistance
 
 METRICS: tuple[type[ImageMetric], ...] = (
     AttributeAccuracy,
@@ -14,5 +15,6 @@ METRICS: tuple[type[ImageMetric], ...] = (
     IdentityCosine,
     IdentityDistance,
     UntouchedDrift,
+    UndoDistance,
 )
 """The metrics that every evaluation uses if they apply, in the order of the leaderboard's columns."""

@@ -34,6 +34,8 @@ class Setting:
     """Whether a perfect method's images follow the data."""
     steps: int = 1
     """Number of steps of an edit; 1 for generation."""
+    returns: bool = False
+    """Whether the last step of an edit asks for what the source was."""
     networks: Mapping[str, str] = field(default_factory=dict)
     """Name and fingerprint of all that judges: the networks ``judge``, ``identity`` and ``features`` that are given,
     and the generator's ``truth`` if it is known, which is the judge too if none is given."""
