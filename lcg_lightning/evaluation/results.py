@@ -28,7 +28,7 @@ def write_results(
         shown: the first samples, with images and captions.
         edits: whether sources were edited.
     """
-    with suppress(UserError), claim.fill() as folder:
+    with claim.fill() as folder:
         records.write(record, folder / "record.json")
         samples.write(figures, folder / samples.FILE)
         gallery.draw(shown, folder / "samples.png")
