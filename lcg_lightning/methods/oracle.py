@@ -75,8 +75,8 @@ class Oracle(Method):
             rows = left.repeat(many)
             z = torch.cat([of_rest(draw + k) for k in range(many)])
             accepted, answers = self._attempt(z, take(condition, rows))
-            rows, first = _first_places(rows[accepted])
-            found.append((rows, answers[first]))
+            rows, places = _first_places(rows[accepted])
+            found.append((rows, answers[places]))
             left = left[~torch.isin(left, rows)]
             draw += many
         if len(left):
