@@ -75,6 +75,8 @@ class NoisedLatentModule(L.LightningModule):
     """
 
     levels: Tensor
+    cleaner: float = 1.0
+    """Training times are T u^cleaner for uniform u; above 1, the cleaner levels are visited more often."""
     statistics: tuple[Tensor, Tensor] | None = None
     """Mean and standard deviation (*latent_shape), float64, that standardize the latents."""
     _stage: str | None = None
@@ -148,11 +150,14 @@ class NoisedLatentModule(L.LightningModule):
                 )
 
     def noise_for_training(self, z0: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Times (B,) int64, evenly spaced over 0 .. T-1 with a random offset, and noise of z0's shape."""
+        """Times (B,) int64 and noise of z0's shape.
+
+        The times are T u^cleaner, u evenly spaced over [0, 1) with a random offset.
+        """
         generator = generator_of(self.seed, self.current_epoch, batch_idx, self.global_rank, device=z0.device)
         start = torch.rand((), generator=generator, device=z0.device, dtype=torch.float64)
         spread = torch.arange(len(z0), device=z0.device, dtype=torch.float64) / len(z0)
-        t = ((start + spread) % 1 * len(self.levels)).long()
+        t = (((start + spread) % 1) ** self.cleaner * len(self.levels)).long()
         return t, torch.randn(z0.shape, generator=generator, device=z0.device, dtype=z0.dtype)
 
     def noise_for_evaluation(self, z0: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
