@@ -35,7 +35,7 @@ lint: setup ## ruff and mypy
 
 .PHONY: zoo
 zoo: setup ## train the shipped networks again: hours on two cores, minutes on a GPU
-	for name in factors attributes identity attributes-2 identity-2 mapping synthesis encoder generator; do \
+	for name in factors attributes identity attributes-2 identity-2 mapping synthesis encoder generator finish; do \
 		$(RUN) fit --config configs/zoo/$$name.yaml || exit 1; \
 	done
 	$(RUN) export-zoo --out runs/zoo/export

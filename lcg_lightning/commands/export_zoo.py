@@ -39,7 +39,7 @@ def export_zoo(
 
     Args:
         out: folder to make; what ships is a copy of it in lcg_lightning/zoo/weights.
-        runs: folder with a folder of each recipe's checkpoint: attributes, identity, generator, attributes-2,
+        runs: folder with a folder of each recipe's checkpoint: attributes, identity, finish, attributes-2,
             identity-2.
         n: held-out renders that the cards' figures are measured on.
         second: export the second judge and identity network too.
@@ -54,7 +54,7 @@ def export_zoo(
     if second:
         recipes["synthfaces-2-attributes"] = ("attributes-2", SecondAttributeRecipe)
         recipes["synthfaces-2-identity"] = ("identity-2", SecondIdentityRecipe)
-    for folder in (*(folder for folder, _ in recipes.values()), "generator"):
+    for folder in (*(folder for folder, _ in recipes.values()), "finish"):
         if not (runs / folder / "last.ckpt").is_file():
             raise UserError(
                 f"{runs / folder / 'last.ckpt'}: no such checkpoint; train it with lcg fit and its configuration in "
@@ -70,7 +70,7 @@ def export_zoo(
             if name.endswith("attributes"):
                 config["attributes"] = SCHEMA.to_json()
             tensors.save(part / f"{name}.safetensors", {"network": network}, config, half=True)
-        made = GeneratorRecipe.load_from_checkpoint(runs / "generator/last.ckpt", map_location="cpu")
+        made = GeneratorRecipe.load_from_checkpoint(runs / "finish/last.ckpt", map_location="cpu")
         tensors.save(
             part / "synthfaces-generator.safetensors",
             {

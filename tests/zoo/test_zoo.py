@@ -141,6 +141,7 @@ def test_recipes_train(tmp_path):
         "synthesis": {"factor_network": "factors", "mapping": "mapping"},
         "encoder": {"start": "synthesis"},
         "generator": {"factor_network": "factors", "start": "synthesis", "encoder": "encoder"},
+        "finish": {"factor_network": "factors", "start": "generator", "encoder": "generator"},
     }
     stages = ("factors", "attributes", "identity", "attributes-2", "identity-2", "mapping", *needs)
     for name in stages:
@@ -151,7 +152,7 @@ def test_recipes_train(tmp_path):
         ]
         options += [f"--trainer.logger.init_args.save_dir={tmp_path}", f"--trainer.default_root_dir={tmp_path / name}"]
         options += [f"--model.init_args.{k}={tmp_path / v / 'last.ckpt'}" for k, v in needs.get(name, {}).items()]
-        if name in ("synthesis", "generator"):
+        if name in ("synthesis", "generator", "finish"):
             options.append("--model.init_args.compile=false")
         if name == "generator":
             options.append("--model.init_args.adversarial=0.05")
