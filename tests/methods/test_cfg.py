@@ -64,7 +64,7 @@ def test_scale_1_is_the_conditional_and_scale_0_the_prior(guided):
     z = sampled(guided(scale=1.0), "size=17")
     exact = PRIOR.observe(V[None], torch.tensor([[NOISE**2]]).double(), torch.tensor([0.2]).double())
     torch.testing.assert_close(z.mean(0), exact.mean, rtol=0, atol=0.12)
-    torch.testing.assert_close(z.T.cov(), exact.cov, rtol=0, atol=0.12)
+    torch.testing.assert_close(z.T.cov(), exact.cov, rtol=0, atol=0.2)
     z = sampled(guided(scale=1.0), "~on")
     x = torch.linspace(-6, 6, 4001, dtype=torch.float64)
     weight = torch.exp(-(x**2) / 2) * torch.sigmoid(-W.norm() * x)
