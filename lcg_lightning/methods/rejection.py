@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import TOLERANCE
-from lcg_lightning.conditions import Condition, log_prob
+from lcg_lightning.conditions import Condition, log_prob, take
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise, sample_noise
@@ -101,10 +101,9 @@ class Rejection(Method):
         """Draws ks of some samples (K, L, D), their log p(c | z), and whether they are accepted (K, L)."""
         own = SampleNoise(noise.seed, noise.index[rows.cpu()], noise.dim, noise.device)
         z = self.start.draw(lambda draw: torch.cat([own(k << 32 | draw) for k in ks]))
-        outputs = self.classifier(z, torch.zeros(len(z), device=z.device)).view(len(ks), len(rows), -1)
-        whole = outputs.new_zeros(len(noise.index), outputs.shape[2])  # a condition may hold a target for each sample
-        log_p = torch.stack(
-            [log_prob(condition, whole.index_copy(0, rows, o), self.schema, TOLERANCE)[rows] for o in outputs]
-        )
-        normal = torch.stack([sample_noise(noise.seed, own.index, (1,), k << 32 | _UNIFORM)[:, 0] for k in ks])
-        return z.view(len(ks), len(rows), -1), log_p, torch.special.log_ndtr(normal).to(log_p) < log_p
+        outputs = self.classifier(z, torch.zeros(len(z), device=z.device))
+        log_p = log_prob(take(condition, rows.repeat(len(ks))), outputs, self.schema, TOLERANCE)
+        normal = torch.cat([sample_noise(noise.seed, own.index, (1,), k << 32 | _UNIFORM)[:, 0] for k in ks])
+        accepted = torch.special.log_ndtr(normal).to(log_p) < log_p
+        shape = len(ks), len(rows)
+        return z.view(*shape, -1), log_p.view(shape), accepted.view(shape)
