@@ -5,6 +5,7 @@ from typing import Any
 from lcg_lightning.methods import (  # noqa: F401 - the parser's
     arithmetic,
     cfg,
+    lace,
     lcg,
     oracle,
     real,

@@ -16,6 +16,7 @@ import lcg_lightning.evaluation.metrics.success
 import lcg_lightning.evaluation.module
 import lcg_lightning.evaluation.tasks
 import lcg_lightning.models.classifier
+import lcg_lightning.models.clean
 import lcg_lightning.models.conditional
 import lcg_lightning.models.prior
 import lcg_lightning.recipes.encoder
@@ -25,7 +26,7 @@ import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
 from lcg_lightning.commands.listing import listing
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.module import Evaluation
-from lcg_lightning.models.base import NoisedLatentModule
+from lcg_lightning.models.base import LatentModule
 from lcg_lightning.models.fitting import CheckedCheckpoints, LastCheckpoint, StopAtNonFinite, refuse_to_overwrite
 
 _RAISING: dict[str, Any] = {"exit_on_error": False}  # main reports parser errors
@@ -83,8 +84,8 @@ class CLI(LightningCLI):
             refuse_to_overwrite(config.trainer.default_root_dir, path)
 
     def before_test(self) -> None:
-        """Refuses to measure a prior or classifier that was never trained; tells an evaluation its command line."""
-        if isinstance(self.model, NoisedLatentModule) and self.config[self.subcommand].ckpt_path is None:
+        """Refuses to measure a network that was never trained; tells an evaluation its command line."""
+        if isinstance(self.model, LatentModule) and self.config[self.subcommand].ckpt_path is None:
             name = type(self.model).__name__
             raise UserError(f"lcg {self.subcommand}: {name} has no trained weights; give --ckpt_path=FILE of `lcg fit`")
         if isinstance(self.model, Evaluation) and self.given is not None:

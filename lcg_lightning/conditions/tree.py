@@ -166,3 +166,14 @@ def targets(condition: Condition, schema: AttributeSchema, batch: int) -> Tensor
             raise UserError(f"condition: it asks {name} to have two values at once")
         rows[:, i] = torch.where(wanted.isnan(), before, wanted)
     return rows
+
+
+def asked(condition: Condition, schema: AttributeSchema, batch: int) -> Tensor:
+    """Which attributes (batch, A) a condition asks of each sample, bool on the CPU; a NaN target asks for nothing."""
+    found = torch.zeros(batch, len(schema), dtype=torch.bool)
+    for term in unscaled(condition):
+        if isinstance(term, Is) and isinstance(term.value, Tensor):
+            found[:, schema.index(term.name)] |= ~term.value.isnan().cpu()
+        else:
+            found[:, [schema.index(name) for name in names(term)]] = True
+    return found

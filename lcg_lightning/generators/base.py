@@ -56,6 +56,8 @@ class Generator(nn.Module, metaclass=_Frozen):
     """Height and width of the images, in pixels."""
     noise_shape: tuple[int, ...] | None = None
     """Shape of the standard normal noise that decoding takes besides the latent, such as x_T; None if it takes none."""
+    z_dim: int | None = None
+    """Width of the Gaussian z that :meth:`map_z` takes; None if latents are not mapped from one."""
     statistics: tuple[Tensor, Tensor] | None = None
     """Mean and standard deviation (*latent_shape) that standardize latents, if the generator's file fixes them."""
 
@@ -92,6 +94,14 @@ class Generator(nn.Module, metaclass=_Frozen):
         """
         self._cannot("sample latents", "encode images with it instead")
 
+    def map_z(self, z: Tensor) -> Tensor:
+        """Latents (B, *latent_shape) of z (B, z_dim), standard Gaussian; differentiable.
+
+        Raises:
+            UserError: this generator maps no z to its latents.
+        """
+        self._cannot("map z to latents", "work in its latents")
+
     @property
     def truth(self) -> Truth | None:
         """What is known of latents without a judge; None if that is nothing."""
@@ -103,7 +113,7 @@ class Generator(nn.Module, metaclass=_Frozen):
         return {}
 
     def can(self, method: str) -> bool:
-        """Whether this generator supports ``encode``, ``sample_latents`` or ``invert``."""
+        """Whether this generator supports ``encode``, ``sample_latents``, ``map_z`` or ``invert``."""
         return getattr(type(self), method) is not getattr(Generator, method)
 
     def train(self, mode: bool = True) -> "Generator":

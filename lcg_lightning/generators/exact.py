@@ -65,6 +65,7 @@ class ExactWorld(Generator):
     """
 
     schema = SCHEMA
+    z_dim = LATENT_DIM
     mixings: Tensor
     skews: Tensor
     tails: Tensor
@@ -164,6 +165,10 @@ class ExactWorld(Generator):
     def sample_latents(self, n: int, generator: torch.Generator) -> Tensor:
         """Latents (n, 64) of standard Gaussian z."""
         z = torch.randn(n, LATENT_DIM, generator=generator).to(self.mixings.device)
+        return self.map_z(z)
+
+    def map_z(self, z: Tensor) -> Tensor:
+        """T, as :meth:`to_latents`."""
         return self.to_latents(z)
 
     # what is known of a latent

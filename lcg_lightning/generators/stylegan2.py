@@ -49,7 +49,7 @@ class StyleGAN2Generator(Generator):
         self.network, self.encoder = network, encoder
         self.space, self.truncation_psi, self.noise, self.class_index = space, truncation_psi, noise, class_index
         self.latent_shape = (network.w_dim,) if space == "w" else (network.num_ws, network.w_dim)
-        self.image_size = network.img_resolution
+        self.image_size, self.z_dim = network.img_resolution, network.mapping.z_dim
         if noise == "random":
             self.noise_shape = (sum(r * r for r in network.synthesis.noise_sizes),)
         self.to(memory_format=torch.channels_last)
@@ -91,12 +91,16 @@ class StyleGAN2Generator(Generator):
     def sample_latents(self, n: int, generator: torch.Generator) -> Tensor:
         """Latents (n, *latent_shape) of standard Gaussian z."""
         mapping = self.network.mapping
-        z = torch.randn(n, mapping.z_dim, generator=generator).to(mapping.w_avg)
+        return self.map_z(torch.randn(n, mapping.z_dim, generator=generator).to(mapping.w_avg))
+
+    def map_z(self, z: Tensor) -> Tensor:
+        """Latents (B, *latent_shape) of z (B, z_dim), by the mapping network with this truncation and class."""
+        mapping = self.network.mapping
         c = None
         if mapping.c_dim:
             if self.class_index is None:
                 raise UserError(f"StyleGAN2: draws one of {mapping.c_dim} classes; give class_index, from 0")
-            c = torch.zeros(n, mapping.c_dim).to(z)
+            c = torch.zeros(len(z), mapping.c_dim).to(z)
             c[:, self.class_index] = 1.0
         return self._in_space(mapping(z, c, self.truncation_psi))
 

@@ -1,4 +1,4 @@
-"""The training that prior and classifier share: noised latents, averaged weights, the optimizer."""
+"""The training that networks on latents share: averaged weights, the optimizer, noised latents."""
 
 import copy
 import math
@@ -55,28 +55,21 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         raise UserError(f"ema_decay is {given['ema_decay']}; it must be below 1 (0 averages nothing)")
 
 
-class NoisedLatentModule(L.LightningModule):
-    """Trains ``net`` on noised latents and keeps ``ema``, an exponential moving average of its weights.
+class LatentModule(L.LightningModule):
+    """Trains ``net`` on latents and keeps ``ema``, an exponential moving average of its weights.
 
-    Training noise is seeded by (seed, epoch, batch index, rank), so a resumed run repeats the uninterrupted one bit for
-    bit. Evaluation noise depends only on the sample. Checkpoints hold both networks.
+    Checkpoints hold both networks, and the statistics that standardize the latents.
 
     Args:
         net: the network to train.
-        schedule: name of the noise schedule.
-        num_steps: T, the number of noise levels, at least 1.
         lr: AdamW's learning rate, above 0.
         weight_decay: AdamW's weight decay, at least 0.
         warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
         decay_steps: optimizer steps over which the learning rate falls to 0 along a cosine; None keeps it constant.
         ema_decay: decay of the average per optimizer step, in [0, 1); step n uses (1 + n) / (10 + n) while that is
             smaller.
-        seed: seed of the noise.
     """
 
-    levels: Tensor
-    cleaner: float = 1.0
-    """Training times are T u^cleaner for uniform u; above 1, the cleaner levels are visited more often."""
     statistics: tuple[Tensor, Tensor] | None = None
     """Mean and standard deviation (*latent_shape), float64, that standardize the latents."""
     _stage: str | None = None
@@ -85,24 +78,18 @@ class NoisedLatentModule(L.LightningModule):
         self,
         net: nn.Module,
         *,
-        schedule: ScheduleName,
-        num_steps: int,
         lr: float,
         weight_decay: float,
         warmup_steps: int,
         decay_steps: int | None,
         ema_decay: float,
-        seed: int,
     ) -> None:
         super().__init__()
         self.net = net
         self.ema = copy.deepcopy(net).requires_grad_(False)
-        self.schedule = make_schedule(schedule, num_steps)
-        self.register_buffer("levels", self.schedule.alpha_bar, persistent=False)  # (T,) float64
         self.lr, self.weight_decay = lr, weight_decay
         self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
         self.ema_decay = ema_decay
-        self.seed = seed
 
     def setup(self, stage: str) -> None:
         """Takes the statistics from the data.
@@ -149,6 +136,50 @@ class NoisedLatentModule(L.LightningModule):
                     "give the configuration that it was made with"
                 )
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Steps the optimizer, then updates the average."""
+        step = self.global_step
+        super().optimizer_step(*args, **kwargs)
+        keep = min(self.ema_decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(keep)(list(self.ema.parameters()), list(self.net.parameters()), step)  # type: ignore[no-untyped-call]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, with warmup and decay of the learning rate."""
+        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lr_factor(self, step: int) -> float:
+        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.decay_steps is None:
+            return warmup
+        return warmup * (1 + math.cos(math.pi * min(1.0, step / self.decay_steps))) / 2
+
+
+class NoisedLatentModule(LatentModule):
+    """Trains a network on noised latents.
+
+    Training noise is seeded by (seed, epoch, batch index, rank), so a resumed run repeats the uninterrupted one bit for
+    bit. Evaluation noise depends only on the sample.
+
+    Args:
+        net: the network to train.
+        schedule: name of the noise schedule.
+        num_steps: T, the number of noise levels, at least 1.
+        seed: seed of the noise.
+        training: arguments of :class:`LatentModule`.
+    """
+
+    levels: Tensor
+    cleaner: float = 1.0
+    """Training times are T u^cleaner for uniform u; above 1, the cleaner levels are visited more often."""
+
+    def __init__(self, net: nn.Module, *, schedule: ScheduleName, num_steps: int, seed: int, **training: Any) -> None:
+        super().__init__(net, **training)
+        self.schedule = make_schedule(schedule, num_steps)
+        self.register_buffer("levels", self.schedule.alpha_bar, persistent=False)  # (T,) float64
+        self.seed = seed
+
     def noise_for_training(self, z0: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Times (B,) int64 and noise of z0's shape.
 
@@ -169,25 +200,6 @@ class NoisedLatentModule(L.LightningModule):
     def noised(self, z0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """z_t (B, D) for clean latents (B, D), times (B,) and noise (B, D)."""
         return q_sample(z0, self.levels[t], eps)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Steps the optimizer, then updates the average."""
-        step = self.global_step
-        super().optimizer_step(*args, **kwargs)
-        keep = min(self.ema_decay, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(keep)(list(self.ema.parameters()), list(self.net.parameters()), step)  # type: ignore[no-untyped-call]
-
-    def configure_optimizers(self) -> Any:
-        """AdamW, with warmup and decay of the learning rate."""
-        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _lr_factor(self, step: int) -> float:
-        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        if self.decay_steps is None:
-            return warmup
-        return warmup * (1 + math.cos(math.pi * min(1.0, step / self.decay_steps))) / 2
 
 
 def same_statistics(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:

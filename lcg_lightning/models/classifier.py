@@ -17,6 +17,23 @@ REPORTED_LEVELS = 5
 """Number of equal time ranges for which accuracy is reported separately."""
 
 
+def label_log_probs(outputs: Tensor, labels: Tensor, schema: AttributeSchema) -> Tensor:
+    """Log-probability (B, A) of each label (B, A) under outputs (B, K); 0 where a label is NaN."""
+    return torch.stack([log_prob(Is(n, labels[:, i]), outputs, schema) for i, n in enumerate(schema.names)], 1)
+
+
+def label_scores(outputs: Tensor, labels: Tensor, schema: AttributeSchema) -> tuple[Tensor, Tensor]:
+    """Whether outputs (B, K) find each label: scores (B, A), and which labels are known (B, A), bool.
+
+    A discrete attribute scores 1 or 0, a continuous one 1 - |error| on the unit scale, an unknown label 0.
+    """
+    answer, truth = schema.unit(schema.predict(outputs)), schema.unit(labels)
+    continuous = torch.tensor([a.kind == "continuous" for a in schema], device=labels.device)
+    score = torch.where(continuous, 1 - (answer - truth).abs(), (answer == truth).to(answer))
+    known = ~labels.isnan()
+    return score.masked_fill(~known, 0.0), known
+
+
 class LatentClassifier(NoisedLatentModule):
     """p_phi(c | z_t, t), trained with the negative log-likelihood of the known labels (arXiv 2304.12536).
 
@@ -105,8 +122,7 @@ class LatentClassifier(NoisedLatentModule):
 
         For continuous attributes, it is the log density on the unit scale [0, 1].
         """
-        terms = [log_prob(Is(n, labels[:, i]), outputs, self.schema) for i, n in enumerate(self.schema.names)]
-        return torch.stack(terms, 1)
+        return label_log_probs(outputs, labels, self.schema)
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Negative log-likelihood of a row's known labels, averaged over rows."""
@@ -174,11 +190,7 @@ class LatentClassifier(NoisedLatentModule):
 
     def _log_accuracy(self, stage: str, outputs: Tensor, labels: Tensor, t: Tensor) -> None:
         """Accuracy over known labels; for continuous attributes, 1 - |error| on the unit scale."""
-        answer, truth = self.schema.unit(self.schema.predict(outputs)), self.schema.unit(labels)
-        continuous = torch.tensor([a.kind == "continuous" for a in self.schema], device=labels.device)
-        score = torch.where(continuous, 1 - (answer - truth).abs(), (answer == truth).to(answer))
-        known = ~labels.isnan()
-        score = score.masked_fill(~known, 0.0)
+        score, known = label_scores(outputs, labels, self.schema)
         level = (t * REPORTED_LEVELS / len(self.levels)).long()
         for i, name in enumerate(self.schema.names):
             self._log_mean(f"{stage}/accuracy/{name}", self.attribute_scores[i], score[:, i], known[:, i])

@@ -1,4 +1,4 @@
-"""Loads trained priors and classifiers from checkpoints."""
+"""Loads trained networks on latents from checkpoints."""
 
 import inspect
 from pathlib import Path
@@ -12,12 +12,13 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.formats.checkpoints import load_weights, peek, read_checkpoint
 from lcg_lightning.formats.diffae_checkpoint import is_diffae, load_latent_net
 from lcg_lightning.kept import keeps
-from lcg_lightning.models.base import NoisedLatentModule, same_statistics
+from lcg_lightning.models.base import LatentModule, same_statistics
 from lcg_lightning.models.classifier import LatentClassifier
+from lcg_lightning.models.clean import CleanClassifier
 from lcg_lightning.models.conditional import ConditionalPrior
 from lcg_lightning.models.prior import LatentPrior
 
-Module = TypeVar("Module", bound=NoisedLatentModule)
+Module = TypeVar("Module", bound=LatentModule)
 
 
 def load_prior(path: Path, store: LatentStore) -> LatentPrior:
@@ -40,6 +41,18 @@ def load_classifier(path: Path, store: LatentStore) -> LatentClassifier:
             store's, or its latents differ in size or in the statistics that standardize them.
     """
     classifier = _load(LatentClassifier, path)
+    _check_latents(path, classifier, store)
+    _check_schema(path, classifier.schema, store)
+    return classifier
+
+
+def load_clean_classifier(path: Path, store: LatentStore) -> CleanClassifier:
+    """A trained classifier of clean latents, checked as in :func:`load_classifier`.
+
+    Raises:
+        UserError: as there.
+    """
+    classifier = _load(CleanClassifier, path)
     _check_latents(path, classifier, store)
     _check_schema(path, classifier.schema, store)
     return classifier
@@ -80,7 +93,7 @@ def _check_schema(path: Path, schema: AttributeSchema, store: LatentStore) -> No
         )
 
 
-def _check_latents(path: Path, network: NoisedLatentModule, store: LatentStore) -> None:
+def _check_latents(path: Path, network: LatentModule, store: LatentStore) -> None:
     width, wanted = int(network.hparams["latent_dim"]), torch.Size(store.latent_shape).numel()
     if width != wanted:
         raise UserError(f"{path}: made for latents of {width} numbers, but the store {store.path} has {wanted}")
