@@ -157,8 +157,9 @@ class LACE(Method):
             out: Tensor = self.classifier(w)
             change = ((out - before).square() * free).sum(1)
             moved = (w - start).square().sum(1)
-            value = self.scale * log_prob(condition, out, self.schema)
-            return value - self.reg_latents * moved - self.reg_logits * change
+            value: Tensor = self.scale * log_prob(condition, out, self.schema)
+            value = value - self.reg_latents * moved - self.reg_logits * change
+            return value
 
         return energy
 
