@@ -157,9 +157,8 @@ class LACE(Method):
             out: Tensor = self.classifier(w)
             change = ((out - before).square() * free).sum(1)
             moved = (w - start).square().sum(1)
-            value: Tensor = self.scale * log_prob(condition, out, self.schema)
-            value = value - self.reg_latents * moved - self.reg_logits * change
-            return value
+            value = self.scale * log_prob(condition, out, self.schema)
+            return value.sub(moved, alpha=self.reg_latents).sub(change, alpha=self.reg_logits)
 
         return energy
 
