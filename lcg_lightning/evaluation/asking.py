@@ -27,13 +27,13 @@ class Group:
     """What each step asks; targets per sample are (G,)."""
 
     @property
-    def asked(self) -> Condition:
-        """What the last step's result should meet."""
-        return self.steps[-1].merged
+    def wanted(self) -> list[Condition]:
+        """What the result of each step should meet."""
+        return [step.merged for step in self.steps]
 
     def answers(self, method: Method, sources: Tensor, noise: SampleNoise | None) -> list[Tensor]:
         """A method's latents (G, D) after each step: edits of the sources (G, D), or one generation from noise."""
-        return method.edit(sources, self.steps) if noise is None else [method.generate(self.asked, noise)]
+        return method.edit(sources, self.steps) if noise is None else [method.generate(self.wanted[0], noise)]
 
     def named(self, schema: AttributeSchema) -> Tensor:
         """The attributes that some step names for each sample, (G, A) bool on the CPU."""
@@ -42,7 +42,7 @@ class Group:
 
     def met(self, labels: Tensor, schema: AttributeSchema) -> Tensor:
         """The samples (G,) bool whose labels (G, A) meet what every step asks, so that no step asks for a change."""
-        return torch.stack([met(step.merged, labels, schema) for step in self.steps]).all(0)
+        return torch.stack([met(condition, labels, schema) for condition in self.wanted]).all(0)
 
 
 def groups(task: Task, labels: Tensor, index: Tensor, schema: AttributeSchema) -> Iterator[Group]:

@@ -140,8 +140,8 @@ class Judged:
 
     index: Tensor
     """(B,) int64, global sample indices, independent of the batch size and the number of processes."""
-    asked: Condition
-    """What the last step's result should meet: the merged condition of all steps. Targets per sample are (B,)."""
+    wanted: Sequence[Condition]
+    """What the result of each step should meet: the merged condition so far. Targets per sample are (B,)."""
     named: Tensor
     """(B, A) bool, the attributes that some step names; an edit should leave the others alone."""
     steps: Sequence[Pictures]
@@ -151,6 +151,11 @@ class Judged:
     met_before: Tensor | None = None
     """(B,) bool, the edits that ask for nothing new: their source meets what every step asks, as the judge reads it.
     None for generation, and without a judge."""
+
+    @property
+    def asked(self) -> Condition:
+        """What the result of the last step should meet."""
+        return self.wanted[-1]
 
     @property
     def result(self) -> Pictures:

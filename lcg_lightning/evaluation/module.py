@@ -276,7 +276,7 @@ class Evaluation(LightningModule):
         if source is not None and self.judged:
             before = group.met(self.schema.predict(source.outputs), self.schema)
         steps = [pictures(z) for z in latents]
-        judged = Judged(index, group.asked, group.named(self.schema), steps, source, before)
+        judged = Judged(index, group.wanted, group.named(self.schema), steps, source, before)
         for metric in self._each():
             metric.update(judged)
         words = [captions(step.asked, self.schema, len(rows)) for step in group.steps]

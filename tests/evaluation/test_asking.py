@@ -124,7 +124,10 @@ def test_undo_is_the_distance_to_the_source(store, tmp_path):
     stays, _ = run(store, Undo(["Smiling", "Age"]), Real(), tmp_path / "stays")
     assert stays.metrics["undo"].value == stays.metrics["id_distance"].value == 0.0
     method = exact.Nudge(0.1)
-    moves, _ = run(store, Undo(["Smiling", "Age"]), method, tmp_path / "moves")
+    moves, found = run(store, Undo(["Smiling", "Age"]), method, tmp_path / "moves")
+    both = found["acc_joint/step1"] * found["acc_joint/step2"]
+    np.testing.assert_array_equal(found["acc_joint"], both)  # of a sample that does not count, NaN
+    assert (stays.metrics["acc_joint/step2"].value, stays.metrics["acc_joint"].value) == (1.0, 0.0)
     assert moves.metrics["undo"].value == pytest.approx((2 * method.way).square().mean().sqrt().item(), rel=1e-5)
     assert "undo" not in run(store, SingleEdit(["Smiling"]), Real(), tmp_path / "single")[0].metrics
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.judged import Judged
-from lcg_lightning.evaluation.metrics.accuracy import attribute_scores
+from lcg_lightning.evaluation.metrics.accuracy import counted, joint_scores
 from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 from lcg_lightning.formats.descriptions import plain_spec
 from lcg_lightning.judges.load import load_attribute_judge, load_identity_network
@@ -46,13 +46,14 @@ class SecondAccuracy(PerSampleMetric):
             UserError: the network does not know one of them.
         """
         self.schema, self.judge = setting.schema, self.judge.select(setting.schema)
+        self.ends = counted(setting)
         basis = {"second judge": f"{self.judge.name} @{self.judge.fingerprint}"}
         self.columns = (replace(self.columns[0], basis=basis),)
 
     def measure(self, samples: Judged) -> Tensor:
         """1 where a sample meets all its targets, else 0, (B, 1)."""
-        predicted = self.schema.predict(self.judge(samples.result.images))
-        return attribute_scores(predicted, samples.asked, self.schema)[:, -1:]
+        labels = [self.schema.predict(self.judge(step.images)) for step in samples.steps[self.ends]]
+        return joint_scores(labels, samples.wanted[self.ends], self.schema).amin(1, keepdim=True)
 
 
 class SecondIdentity(PerSampleMetric):

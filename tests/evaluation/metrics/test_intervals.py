@@ -42,7 +42,9 @@ NOTHING = And(())
 
 def judged(index=0, asked=NOTHING, met_before=None, **pictures):
     schema, index = AttributeSchema((Attribute("Smiling"),)), torch.tensor([index])
-    return SimpleNamespace(index=index, asked=asked, named=named(asked, schema, 1), met_before=met_before, **pictures)
+    return SimpleNamespace(
+        index=index, asked=asked, wanted=[asked], named=named(asked, schema, 1), met_before=met_before, **pictures
+    )
 
 
 def test_what_cannot_be_measured_is_refused():
@@ -67,7 +69,7 @@ def test_what_never_counts_has_no_figure():
     seen = SimpleNamespace(outputs=torch.ones(1, 1))
     for metric, asked in ((AttributeAccuracy(), NOTHING), (UntouchedDrift(), Is("Smiling"))):
         metric.prepare(setting)
-        metric.update(judged(asked=asked, result=seen, source=seen))
+        metric.update(judged(asked=asked, result=seen, steps=[seen], source=seen))
         assert metric.compute() == {}
 
 
