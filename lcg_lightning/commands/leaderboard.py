@@ -7,7 +7,7 @@ from lcg_lightning.files import ensure_writable
 
 
 def leaderboard(folder: Path, out: Path | None = None) -> None:
-    """Write leaderboard.md, leaderboard.json and figures from the records below a folder, and print the tables.
+    """Write leaderboard.md, .html and .json and figures from the records below a folder, and print the tables.
 
     Args:
         folder: folder to search for records.
@@ -16,4 +16,4 @@ def leaderboard(folder: Path, out: Path | None = None) -> None:
     place = folder if out is None else out
     ensure_writable(place)
     print_leaderboard(write_leaderboard(folder, place))
-    print(f"Written: {place / 'leaderboard.md'}, {place / 'leaderboard.json'}")
+    print(f"Written: {', '.join(str(place / f'leaderboard.{kind}') for kind in ('md', 'html', 'json'))}")

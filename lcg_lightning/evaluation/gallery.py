@@ -1,11 +1,13 @@
 """The picture that accompanies a record: the first samples, or the first sequences of edits."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +17,7 @@ from lcg_lightning.files import atomic
 
 SHOWN = 16
 """Number of samples in the picture; half as many for strips of edits."""
-EDITS = "edits.safetensors"
+EDITS = "edits.png"
 """File of :func:`keep`."""
 _PIXELS = 128  # largest height and width of images kept for comparisons
 
@@ -64,14 +66,15 @@ def draw(samples: Sequence[Kept], path: Path) -> None:
 def keep(samples: Sequence[Kept], path: Path) -> None:
     """Writes source and last result of gathered edits, so that methods can be shown side by side.
 
-    The file holds ``images`` (k, 2, H, W, 3) uint8 of samples 0 to k - 1, at most 128 pixels high and wide; each
-    sample's edits in words are in its metadata, under the sample's index.
+    The PNG file has the sources of samples 0 to k - 1 in its upper row and their results in the lower, pixel for pixel,
+    at most 128 pixels high and wide. Its text ``edits`` is a JSON list of what each sample is asked for, in words.
     """
     chosen = samples[: SHOWN // 2]
-    images = torch.cat([strip[[0, -1]] for _, strip, _ in chosen])
+    images = torch.stack([strip[[0, -1]] for _, strip, _ in chosen], 1)  # (2, k, 3, H, W)
     if max(images.shape[-2:]) > _PIXELS:
-        images = F.adaptive_avg_pool2d(images, _PIXELS)
-    pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-    words = {str(index): " → ".join(captions[1:]) for index, _, captions in chosen}
+        images = F.adaptive_avg_pool2d(images.flatten(0, 1), _PIXELS).reshape(*images.shape[:3], _PIXELS, _PIXELS)
+    pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 3, 1, 4, 2)  # (2, H, k, W, 3)
+    about = PngInfo()
+    about.add_itxt("edits", json.dumps([" → ".join(captions[1:]) for _, _, captions in chosen], ensure_ascii=False))
     with atomic(path) as temporary:
-        save_file({"images": pixels.reshape(-1, 2, *pixels.shape[1:]).contiguous()}, temporary, metadata=words)
+        Image.fromarray(pixels.flatten(2, 3).flatten(0, 1).numpy()).save(temporary, pnginfo=about, optimize=True)

@@ -8,6 +8,7 @@ from lcg_lightning.evaluation import plots
 from lcg_lightning.evaluation.report import rows as _rows
 from lcg_lightning.evaluation.report import text
 from lcg_lightning.evaluation.report.columns import Row, titled
+from lcg_lightning.evaluation.report.page import page
 from lcg_lightning.evaluation.report.runs import find
 from lcg_lightning.evaluation.report.text import print_leaderboard
 from lcg_lightning.files import atomic
@@ -37,7 +38,7 @@ def build(folder: Path) -> list[Row]:
 
 
 def write_leaderboard(folder: Path, out: Path | None = None) -> list[Row]:
-    """Writes ``leaderboard.md``, ``leaderboard.json`` (the rows) and, for each task with edits, a figure.
+    """Writes ``leaderboard.md``, ``.html`` and ``.json`` (the rows) and, for each task with edits, a figure.
 
     Args:
         folder: folder with the records.
@@ -58,6 +59,7 @@ def write_leaderboard(folder: Path, out: Path | None = None) -> list[Row]:
             figures[title] = figure
     for name, content in {
         "leaderboard.md": text.markdown(rows, figures),
+        "leaderboard.html": page(folder, rows),
         "leaderboard.json": json.dumps(rows, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }.items():
         with atomic(out / name) as temporary:

@@ -1,4 +1,4 @@
-"""Plots of a leaderboard: joint accuracy against identity."""
+"""Plots of a leaderboard: joint accuracy against what it costs, and figures over the generator's curvature."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,31 @@ if TYPE_CHECKING:  # imported only when drawing: a leaderboard without edits nee
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colors, which color-blind readers can distinguish
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B7B7B")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_INK, _FAINT = "#222222", "#E4E4E4"
+INK, FAINT = "#222222", "#E4E4E4"
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
     "axes.edgecolor": "#999999",
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
 """Matplotlib settings of every figure."""
+IDENTITY = ("id", "id_distance")
+"""Columns of what an edit keeps; a table has one of them."""
+FIDELITY = ("energy", "fid")
+"""Columns of how near generated samples are to the true ones."""
+_LABELS = {
+    "acc_joint": "Joint accuracy",
+    "id": "Identity kept (cosine)",
+    "id_distance": "Identity distance",
+    "fid": "FID",
+    "energy": "Energy distance",
+}
+_LOWER = ("id_distance", "fid", "energy")
 _TOLD_APART = {
     "seed": "seeds",
     "n": "n",
@@ -32,55 +44,143 @@ _TOLD_APART = {
     "generator": "generator",
     "judge": "judge",
     "identity": "identity_network",
+    "features": "features",
+    "reference": "reference",
 }
 
 
 def accuracy_identity(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> bool:
-    """Draws joint accuracy against identity over guidance scales: one line per method.
-
-    Up and right is better. Points are labelled with their scale and show the 95 % intervals of both figures. Runs of
-    one method that differ in function evaluations, seed, number of samples or judges are separate lines.
+    """Draws joint accuracy against identity, see :func:`trade_off`.
 
     Args:
-        rows: Leaderboard rows; those without ``acc_joint`` or ``id`` are left out.
+        rows: leaderboard rows.
         path: PNG, PDF or SVG file to write.
-        title: Text above the figure.
+        title: text above the figure.
 
     Returns:
         Whether there was anything to draw; if not, no file is written.
     """
-    lines = _lines([row for row in rows if row.get("acc_joint") is not None and row.get("id") is not None])
+    for name in IDENTITY:
+        if (figure := trade_off(rows, name, title)) is not None:
+            save(figure, path)
+            return True
+    return False
+
+
+def trade_off(rows: Sequence[Mapping[str, Any]], against: str, title: str = "") -> "Figure | None":
+    """Joint accuracy against another figure over guidance scales: one line per method; up and right is better.
+
+    Points are labelled with their scale and show the 95 % intervals of both figures. Runs of one method that differ in
+    function evaluations, seed, number of samples or judges are separate lines.
+
+    Args:
+        rows: leaderboard rows; those without ``acc_joint`` or ``against`` are left out.
+        against: name of the other column, one of :data:`IDENTITY` or :data:`FIDELITY`.
+        title: text above the figure.
+    """
+    lines = _lines([row for row in rows if row.get("acc_joint") is not None and row.get(against) is not None])
     if not lines:
-        return False
+        return None
+    scaled = any(row["scale"] is not None for points in lines.values() for row in points)
+    note = "labels: guidance scale; bars: 95 % intervals" if scaled else "bars: 95 % intervals"
+    with _style():
+        figure, (axes,) = _figure(1, title)
+        _draw_lines(axes, lines, against, "acc_joint")
+        for i, points in enumerate(lines.values()):
+            for row in points:
+                if row["scale"] is not None:
+                    at, colour = (row[against], row["acc_joint"]), _COLOURS[i % len(_COLOURS)]
+                    axes.annotate(f"{row['scale']:g}", at, (6, 5), textcoords="offset points", fontsize=8, color=colour)
+        _legend(figure, axes, len(lines), note)
+    return figure
+
+
+def over_curvature(rows: Sequence[Mapping[str, Any]], title: str = "") -> "Figure | None":
+    """Joint accuracy and, of edits, identity over the generator's curvature: one line per method.
+
+    Args:
+        rows: leaderboard rows with ``curvature``; methods with a single curvature are left out.
+        title: text above the figure.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        scale = "" if row["scale"] is None else f", scale {row['scale']:g}"
+        groups[f"{row['method']}{scale}"].append(row)
+    names = [n for n in ("acc_joint", *IDENTITY, *FIDELITY) if any(row.get(n) is not None for row in rows)][:2]
+    lines = {
+        label: sorted(members, key=lambda row: row["curvature"])
+        for label, members in sorted(groups.items())
+        if len({row["curvature"] for row in members}) > 1
+    }
+    if not names or not lines:
+        return None
+    with _style():
+        figure, panels = _figure(len(names), title)
+        for axes, name in zip(panels, names, strict=True):
+            shown = {label: [row for row in points if row.get(name) is not None] for label, points in lines.items()}
+            _draw_lines(axes, shown, "curvature", name)
+        _legend(figure, panels[0], len(lines), "bars: 95 % intervals")
+    return figure
+
+
+def _style() -> Any:
     import matplotlib as mpl
+
+    return mpl.rc_context(STYLE)
+
+
+def _figure(panels: int, title: str) -> "tuple[Figure, Sequence[Axes]]":
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.4), dpi=150, facecolor="white", layout="constrained")
-        axes = figure.add_subplot()
-        for i, (label, points) in enumerate(lines.items()):
-            _draw_line(axes, points, label, _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)])
-        axes.set_xlabel("Identity kept (cosine, higher is better)")
-        axes.set_ylabel("Joint attribute accuracy (higher is better)")
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.grid(color=_FAINT, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(0.08)
-        if any(row["scale"] is not None for points in lines.values() for row in points):
-            note = "labels: guidance scale; bars: 95 % intervals"
-        else:
-            note = "bars: 95 % intervals"
-        figure.legend(loc="outside lower center", ncols=min(4, len(lines)), frameon=False, title=note, title_fontsize=8)
-        save(figure, path)
-    return True
+    figure = Figure(figsize=(6.4 if panels == 1 else 9.6, 4.4), dpi=150, facecolor="white", layout="constrained")
+    axes = [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
+    axes[0].set_title(title, loc="left", fontsize=11, fontweight="bold")
+    return figure, axes
+
+
+def _draw_lines(axes: "Axes", lines: Mapping[str, Sequence[Mapping[str, Any]]], x: str, y: str) -> None:
+    """One line per method, of column ``y`` over column ``x``; better is up and right."""
+    for i, (label, points) in enumerate(lines.items()):
+        axes.errorbar(
+            [row[x] for row in points],
+            [row[y] for row in points],
+            xerr=None if x == "curvature" else _errors(points, x),
+            yerr=_errors(points, y),
+            color=_COLOURS[i % len(_COLOURS)],
+            ecolor=(_COLOURS[i % len(_COLOURS)], 0.35),
+            elinewidth=1.2,
+            marker=_MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)],
+            markersize=6,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            linewidth=1.8,
+            label=label,
+        )
+    for name, axis, set_label in ((x, axes.xaxis, axes.set_xlabel), (y, axes.yaxis, axes.set_ylabel)):
+        if name == "curvature":
+            set_label("Curvature of the latent space (0 = linear)")
+            continue
+        axis.set_inverted(name in _LOWER)
+        set_label(f"{_LABELS[name]} ({'lower' if name in _LOWER else 'higher'} is better)")
+    axes.grid(color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(0.08)
+
+
+def _legend(figure: "Figure", axes: "Axes", lines: int, note: str) -> None:
+    handles = axes.get_legend_handles_labels()
+    columns = min(4, lines)
+    figure.legend(
+        *handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, title=note, title_fontsize=8
+    )
 
 
 def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """Rows by line label, each line by rising scale; labels give only what distinguishes a method's lines."""
     runs: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        told = (f"{name} {row[key]}" for name, key in _TOLD_APART.items())
+        told = (f"{name} {row.get(key)}" for name, key in _TOLD_APART.items())
         runs[row["method"], f"NFE {row['nfe']:g}", *told].append(row)
     lines = {}
     for key, points in sorted(runs.items()):
@@ -88,30 +188,6 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
         differing = [part for i, part in enumerate(key) if i == 0 or len({s[i] for s in siblings}) > 1]
         lines[", ".join(differing)] = sorted(points, key=lambda r: (r["scale"] is not None, r["scale"] or 0.0))
     return lines
-
-
-def _draw_line(axes: "Axes", points: Sequence[Mapping[str, Any]], label: str, colour: str, marker: str) -> None:
-    """Draws one method's points, joined in the given order."""
-    x, y = [row["id"] for row in points], [row["acc_joint"] for row in points]
-    axes.errorbar(
-        x,
-        y,
-        xerr=_errors(points, "id"),
-        yerr=_errors(points, "acc_joint"),
-        color=colour,
-        ecolor=(colour, 0.35),
-        elinewidth=1.2,
-        marker=marker,
-        markersize=6,
-        markeredgecolor="white",
-        markeredgewidth=0.8,
-        linewidth=1.8,
-        label=label,
-    )
-    for row in points:
-        if row["scale"] is not None:
-            at = (row["id"], row["acc_joint"])
-            axes.annotate(f"{row['scale']:g}", at, (6, 5), textcoords="offset points", fontsize=8, color=colour)
 
 
 def _errors(points: Sequence[Mapping[str, Any]], metric: str) -> list[list[float]]:

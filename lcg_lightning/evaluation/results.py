@@ -19,7 +19,7 @@ def write_results(
     """Fills a claimed folder, as a whole or not at all.
 
     It gets ``record.json``, ``samples.safetensors`` (see :mod:`~lcg_lightning.evaluation.samples`), the picture
-    ``samples.png`` and, of edits, ``edits.safetensors`` (see :func:`~lcg_lightning.evaluation.gallery.keep`).
+    ``samples.png`` and, of edits, ``edits.png`` (see :func:`~lcg_lightning.evaluation.gallery.keep`).
 
     Args:
         claim: the claimed folder.

@@ -226,7 +226,7 @@ def test_a_run_that_dies_between_record_and_picture_can_be_run_again(store, tmp_
         "record.json",
         "samples.png",
         "samples.safetensors",
-        "edits.safetensors",
+        "edits.png",
     }
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     before = (out / "record.json").read_bytes()

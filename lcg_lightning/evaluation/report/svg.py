@@ -1,0 +1,35 @@
+"""Figures as inline SVG, in the colours of the page that holds them."""
+
+import io
+import re
+from typing import TYPE_CHECKING
+
+from lcg_lightning.evaluation.plots import FAINT, INK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def inline(figure: "Figure", name: str) -> str:
+    """A figure as an ``svg`` element for HTML: no reference outside of itself, ids that begin with ``name``.
+
+    Ink becomes the page's text color and the grid its ``--line``, so that the figure is readable in a dark page.
+    """
+    import matplotlib as mpl
+
+    figure.set_facecolor("none")
+    for axes in figure.axes:
+        axes.set_facecolor("none")
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", text)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S).replace("xlink:href", "href")
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 role="img">', text, count=1)
+    text = text.replace(INK.lower(), "currentColor").replace("#999999", "currentColor")
+    return text.replace(FAINT.lower(), "var(--line)").strip()

@@ -1,0 +1,158 @@
+"""The page: whole, self-contained, and safe whatever a record holds."""
+
+import base64
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lcg_lightning.cli import main
+from lcg_lightning.evaluation import gallery
+from tests.evaluation.report import made
+from tests.evaluation.test_leaderboard import FINGERPRINTS
+
+VOID = {"meta", "img", "br", "hr", "link", "input", "path", "use"}
+N = 40
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text of each; end tags must match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.found = [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append([tag, dict(attributes), ""])
+        if tag not in VOID:
+            self.open.append(self.found[-1])
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append([tag, dict(attributes), ""])
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element[2] += data
+
+    def all(self, tag, **attributes):
+        return [e for e in self.found if e[0] == tag and attributes.items() <= e[1].items()]
+
+
+def figures(seed, hits=None):
+    rng = np.random.default_rng(seed)
+    joint = (rng.random(N) < 0.7).astype(float) if hits is None else np.array(hits + [1.0] * (N - len(hits)))
+    return {"acc_joint": joint, "id_distance": rng.uniform(0, 0.3, N)}
+
+
+def config(curvature, scale):
+    task = {"class_path": "Editing", "init_args": {}}
+    method = {"class_path": "LCG", "init_args": {"scale": scale}}
+    return {"task": task, "method": method, "generator": {"path": "synthfaces-exact", "curvature": curvature}}
+
+
+def world(curvature):
+    return FINGERPRINTS | {"generator": f"{curvature:.1f}", "store": f"{curvature:.1f}"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two methods at two strengths in a linear and a curved world, an evil name, one that diverged, and seeds."""
+    folder = tmp_path_factory.mktemp("board")
+    images = torch.linspace(-1, 1, 8)[:, None, None, None, None].expand(8, 2, 3, 4, 4)  # (k, source and edit, ...)
+    kept = [(i, x, ["source", "Hat <b>"]) for i, x in enumerate(images)]
+    for k, method in enumerate(("lcg", "<script>alert(1)</script>")):
+        for curvature in (0.0, 0.5):
+            for scale in (1.0, 2.0):
+                name = f"{k}-{curvature}-{scale}"
+                command = ["lcg", "test", f"--name={method}", "--out=a b"]
+                setting = {"config": config(curvature, scale), "fingerprints": world(curvature)}
+                hits = [1.0, 0.0, float("nan")] if k == 0 else None
+                made.run(folder / name, figures(k, hits), method=method, scale=None, command=command, **setting)
+                gallery.keep(kept, folder / name / gallery.EDITS)
+    failed = {"metrics": {}, "failure": "latents & more", "config": config(0.5, 9.0), "fingerprints": world(0.5)}
+    made.records.write(made.record(method="lace", columns=made.COLUMNS, n=N, **failed), folder / "failed/record.json")
+    for seed in range(2):
+        made.run(folder / f"seed{seed}", figures(seed), task="other", **made.trained(seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    before = sorted(folder.rglob("*"))
+    assert main(["leaderboard", str(folder), f"--out={out}"]) == 0
+    assert sorted(folder.rglob("*")) == before
+    assert {"leaderboard.md", "leaderboard.json", "leaderboard.html"} <= {path.name for path in out.iterdir()}
+    return (out / "leaderboard.html").read_text()
+
+
+def test_the_page_holds_every_row_and_needs_nothing_else(text, folder):
+    page = Page(text)
+    assert "http" not in text
+    assert not [e for e in page.found if e[0] in ("link", "iframe", "object")]
+    sources = [e[1]["src"] for e in page.found if "src" in e[1]]
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    bodies = [e[2] for e in page.all("tbody")]
+    for path in folder.rglob("record.json"):
+        assert any(str(path.relative_to(folder)) in body for body in bodies)
+    ids = [e[1]["id"] for e in page.found if "id" in e[1]]
+    assert len(set(ids)) == len(ids)
+    for e in page.found:
+        assert e[1].get("href", "#")[1:] in ["", *ids]
+
+
+def test_what_a_record_holds_is_text(text):
+    page = Page(text)
+    assert len(page.all("script")) == 1
+    assert not page.all("b")
+    assert len([e for e in page.all("button") if e[2] == "<script>alert(1)</script>"]) == 4
+    assert "Hat <b>" in [e[2] for e in page.all("th")]
+
+
+def test_commands_ranks_failures_and_seeds_are_shown(text):
+    page = Page(text)
+    assert "lcg test --name=lcg '--out=a b'" in [e[2] for e in page.all("pre")]
+    assert [e[2] for e in page.all("td", **{"class": "failed"})] == ["diverged: latents & more"]
+    assert page.all("sup", title="rank")
+    (several,) = [e[2] for e in page.all("tbody") if "over seeds" in e[2]]
+    assert "seed0/record.json: seed 0, prior 00000000" in several
+    assert "seed1/record.json" in several
+
+
+def test_edits_are_side_by_side_with_hits_and_misses(text):
+    page = Page(text)
+    gallery_of_worlds = page.all("table", **{"class": "edits"})
+    assert len(gallery_of_worlds) == 2
+    cells = [e for e in page.found if e[0] == "td" and e[1].get("class") in ("hit", "miss", "")]
+    assert [e[1]["class"] for e in cells[:8]] == ["hit", "miss", "", *["hit"] * 5]
+    image = page.all("img", alt="edit 8")[0][1]["src"].split(",")[1]
+    assert np.asarray(Image.open(io.BytesIO(base64.b64decode(image)))).tolist() == [[[255] * 3] * 4] * 4
+
+
+def test_curves_are_drawn_in_the_pages_colours(text):
+    page = Page(text)
+    assert len(page.all("svg")) == 2 + 1 + 1  # a trade-off for each world, one for the seeds, and one over curvature
+    assert len([e for e in page.all("section") if "From a linear to a curved latent space" in e[2]]) == 1
+    assert "currentColor" in text
+    assert "#222222" not in text
+
+
+def test_pictures_that_are_broken_are_left_out_with_a_warning(tmp_path, caplog):
+    made.run(tmp_path / "a", figures(0))
+    (tmp_path / "a" / gallery.EDITS).write_bytes(b"\x89PNG half")
+    assert main(["leaderboard", str(tmp_path)]) == 0
+    assert "not shown: " in caplog.text
+    assert not Page((tmp_path / "leaderboard.html").read_text()).all("img")
+    assert json.loads((tmp_path / "leaderboard.json").read_text())[0]["method"] == "lcg"
