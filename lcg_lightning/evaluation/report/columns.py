@@ -124,6 +124,11 @@ def refuted(row: Row) -> bool:
     return False
 
 
+def reason(row: Row) -> str:
+    """Why a row has no figures, without the method's name."""
+    return str(row["failure"]).removeprefix(f"method {row['method']}: ")
+
+
 def in_order(lists: Iterable[Sequence[str]]) -> list[str]:
     """The names in several lists, each once; the lists' order is kept where they agree."""
     merged: list[str] = []

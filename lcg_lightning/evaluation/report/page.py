@@ -7,7 +7,7 @@ from typing import Any
 
 from lcg_lightning.evaluation import plots, records
 from lcg_lightning.evaluation.report import svg
-from lcg_lightning.evaluation.report.columns import Row, best, columns, keys, titled
+from lcg_lightning.evaluation.report.columns import Row, best, columns, keys, reason, titled
 from lcg_lightning.evaluation.report.pictures import galleries
 from lcg_lightning.evaluation.report.text import MISSING, NOTE, described
 
@@ -36,8 +36,9 @@ def page(folder: Path, rows: Sequence[Row]) -> str:
 
 
 def _task(folder: Path, title: str, rows: Sequence[Row], name: str) -> dict[str, Any]:
-    shared, about = described(rows)
-    stated = {heading: [of(row) for row in rows] for heading, of in about.items() if heading != "Method"}
+    shared, about, cost = described(rows)
+    del about["Method"]
+    stated, spent = ({heading: [of(row) for row in rows] for heading, of in said.items()} for said in (about, cost))
     figures = [
         {"heading": heading, "column": column, "key": key, "best": best(rows, key, column)}
         for key, (column, heading) in columns(rows).items()
@@ -48,6 +49,7 @@ def _task(folder: Path, title: str, rows: Sequence[Row], name: str) -> dict[str,
         "id": name,
         "shared": shared,
         "stated": {heading: cells for heading, cells in stated.items() if set(cells) != {MISSING}},
+        "spent": spent,
         "figures": figures,
         "lines": [
             {"row": row, "index": i, "cells": [_cell(row, each) for each in figures], **_details(row)}
@@ -94,7 +96,7 @@ def _details(row: Row) -> dict[str, Any]:
         for run in row["runs"]
     ]
     memory = ", ".join(f"{value / 2**20:,.0f} MiB {_MEMORY.get(kind, kind)}" for kind, value in row["memory"].items())
-    return {"gaps": gaps, "runs": runs, "memory": memory}
+    return {"reason": reason(row), "gaps": gaps, "runs": runs, "memory": memory}
 
 
 _MEMORY = {"resident": "resident in the process at its peak", "cuda": "of the GPU allocated at the peak"}

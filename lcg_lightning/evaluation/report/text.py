@@ -9,14 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lcg_lightning.evaluation.estimates import Column
-from lcg_lightning.evaluation.report.columns import Row, best, columns, keys, refuted, short, titled
+from lcg_lightning.evaluation.report.columns import Row, best, columns, keys, reason, refuted, short, titled
 
 MISSING = "—"
 NOTE = (
     "Brackets are 95 % intervals: the bootstrap over samples, for FID the delete-one-group jackknife; rows of several "
     "runs are means over their seeds, and the intervals cover these too. Raised digits are ranks: one more than the "
-    "number of methods that are better on the same samples, where the 95 % interval of the paired difference leaves "
-    "out 0; so methods can share a rank. Bold is the first rank. Methods that know the truth have none. Tables hold "
+    "number of rows that are better on the same samples, where the 95 % interval of the paired difference leaves "
+    "out 0; so rows can share a rank. Bold is the first rank. Methods that know the truth have none. Tables hold "
     "one generator, store and set of questions; figures with another judge, reference or number of samples have their "
     "own columns. NFE counts the prior's function evaluations per sample; s is the time to generate all n samples, in "
     "seconds; † marks a joint accuracy that falls under the second judge, beyond both intervals."
@@ -35,7 +35,7 @@ def markdown(rows: Sequence[Row], figures: dict[str, str]) -> str:
     for title, members in titled(rows):
         shared, headings, lines = table(members, bold=("**", "**"))
         parts += [f"## {title}", *([f"All rows: {shared}."] if shared else []), _markdown(headings, lines)]
-        parts += [f"{row['method']} diverged: {_one_line(row['failure'])}" for row in members if row["failure"]]
+        parts += [f"{row['method']} diverged: {_one_line(reason(row))}" for row in members if row["failure"]]
         if title in figures:
             parts.append(f"![Joint accuracy against identity, {title}]({figures[title]})")
     return "\n\n".join(parts) + "\n"
@@ -56,14 +56,14 @@ def print_leaderboard(rows: Sequence[Row], console: Console | None = None) -> No
         console.print(shown)
         for row in members:
             if row["failure"]:
-                console.print(Text(f"{row['method']} diverged: {_one_line(row['failure'])}", "dim"))
+                console.print(Text(f"{row['method']} diverged: {_one_line(reason(row))}", "dim"))
 
 
 def table(
     rows: Sequence[Row], intervals: bool = True, bold: tuple[str, str] = ("", "")
 ) -> tuple[str, list[str], list[list[str]]]:
     """A line with everything that a task's rows share, then headings and cells of the columns that any row fills."""
-    words, about = described(rows)
+    words, about, cost = described(rows)
     cells = {heading: [of(row) for row in rows] for heading, of in about.items()}
     for key, (column, heading) in columns(rows).items():
         top = best(rows, key, column)
@@ -71,25 +71,29 @@ def table(
             _measured(row, column, intervals, bold if row in top else ("", "")) if key in keys(row) else MISSING
             for row in rows
         ]
+    cells |= {heading: [of(row) for row in rows] for heading, of in cost.items()}
     filled = {heading: column for heading, column in cells.items() if set(column) != {MISSING}}
     return words, list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
 
 
-def described(rows: Sequence[Row]) -> tuple[str, dict[str, Callable[[Row], str]]]:
-    """What a table's rows share, in one line, and the columns of what else is to be said of each run."""
+Said = dict[str, Callable[[Row], str]]
+"""Columns of words by heading."""
+
+
+def described(rows: Sequence[Row]) -> tuple[str, Said, Said]:
+    """What a table's rows share, in one line; the columns of what tells them apart, and those of their cost."""
     apart = ("sampler", "n", "seeds", "prior", "classifier")  # columns where rows differ; the others are in headings
     known = (*apart, "generator", "store", "judge", "identity_network", "reference")
     values = {key: {short(_stated(row, key)) for row in rows if row[key] is not None} for key in known}
     shared = {key: min(found) for key, found in values.items() if len(found) == 1}
-    about: dict[str, Callable[[Row], str]] = {
+    about: Said = {
         "Method": lambda row: f"{row['method']} †" if refuted(row) else str(row["method"]),
         "Scale": lambda row: MISSING if row["scale"] is None else f"{row['scale']:g}",
         **({"Runs": lambda row: str(len(row["runs"]))} if any(len(row["runs"]) > 1 for row in rows) else {}),
         **{_named(key): partial(_stated, key=key) for key in apart if key not in shared},
-        "NFE": lambda row: f"{row['nfe']:g}",
-        "s": lambda row: f"{row['seconds']:.1f}",
     }
-    return ", ".join(f"{_named(key).replace('_', ' ')} {value}" for key, value in shared.items()), about
+    cost: Said = {"NFE": lambda row: f"{row['nfe']:g}", "s": lambda row: f"{row['seconds']:.1f}"}
+    return ", ".join(f"{_named(key).replace('_', ' ')} {value}" for key, value in shared.items()), about, cost
 
 
 def _named(key: str) -> str:
