@@ -12,6 +12,7 @@ from lcg_lightning.methods import (  # noqa: F401 - the parser's
     regression,
     rejection,
     retrieval,
+    styleflow,
     unguided,
 )
 

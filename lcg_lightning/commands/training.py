@@ -18,6 +18,7 @@ import lcg_lightning.evaluation.tasks
 import lcg_lightning.models.classifier
 import lcg_lightning.models.clean
 import lcg_lightning.models.conditional
+import lcg_lightning.models.flow
 import lcg_lightning.models.prior
 import lcg_lightning.recipes.encoder
 import lcg_lightning.recipes.generator

@@ -16,6 +16,7 @@ from lcg_lightning.models.base import LatentModule, same_statistics
 from lcg_lightning.models.classifier import LatentClassifier
 from lcg_lightning.models.clean import CleanClassifier
 from lcg_lightning.models.conditional import ConditionalPrior
+from lcg_lightning.models.flow import ConditionalFlow
 from lcg_lightning.models.prior import LatentPrior
 
 Module = TypeVar("Module", bound=LatentModule)
@@ -56,6 +57,18 @@ def load_clean_classifier(path: Path, store: LatentStore) -> CleanClassifier:
     _check_latents(path, classifier, store)
     _check_schema(path, classifier.schema, store)
     return classifier
+
+
+def load_flow(path: Path, store: LatentStore) -> ConditionalFlow:
+    """A trained flow, checked as in :func:`load_classifier`.
+
+    Raises:
+        UserError: as there.
+    """
+    flow = _load(ConditionalFlow, path)
+    _check_latents(path, flow, store)
+    _check_schema(path, flow.schema, store)
+    return flow
 
 
 def load_conditional_prior(path: Path, store: LatentStore) -> ConditionalPrior:
