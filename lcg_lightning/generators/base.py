@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.diffusion.noise import sample_noise
+from lcg_lightning.conditions import Condition
+from lcg_lightning.diffusion.noise import SampleNoise, sample_noise
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.fingerprint import fingerprint
 
@@ -40,6 +41,16 @@ class Truth(Protocol):
 
     def scene_distance(self, latents: Tensor, others: Tensor) -> Tensor:
         """Distance (B,) in [0, 1] between all that is neither attribute nor identity, such as the background."""
+
+    def sample(self, condition: Condition, noise: SampleNoise) -> tuple[Tensor, Tensor]:
+        """Exact samples (B, *latent_shape) given a condition, and (B,) bool: False where none was found.
+
+        Raises:
+            UserError: a condition that cannot be sampled.
+        """
+
+    def coordinates(self, latents: Tensor) -> Tensor:
+        """Coordinates (B, D) float64, with one unit everywhere, of latents: standard normal where these are drawn."""
 
 
 class Generator(nn.Module, metaclass=_Frozen):

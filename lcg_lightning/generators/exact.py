@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lcg_lightning.conditions import And, Condition, Is, Not, Or, Scaled, met, names, targets
-from lcg_lightning.conditions.tree import unscaled
+from lcg_lightning.conditions import And, Condition, Is, Not, Or, Scaled
+from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats import tensors
 from lcg_lightning.formats.fingerprint import combine, fingerprint
 from lcg_lightning.generators.base import Generator
+from lcg_lightning.generators.conditional import attempt_faces, continuous_targets, draw_faces
 from lcg_lightning.networks.convnet import ConvNet
 from lcg_lightning.synthfaces.faces import (
     EDGE,
@@ -24,7 +25,6 @@ from lcg_lightning.synthfaces.faces import (
     SCHEMA,
     Z_DIM,
     Faces,
-    attempt,
     faces_from_uniforms,
     uniforms,
     with_labels,
@@ -110,6 +110,10 @@ class ExactWorld(Generator):
     def to_latents(self, z: Tensor) -> Tensor:
         """T: z (B, 64) to w (B, 64), in the precision of z."""
         return self._forward(z.double())[0].to(z.dtype)
+
+    def coordinates(self, latents: Tensor) -> Tensor:
+        """The z (B, 64) float64 of latents (B, 64): independent standard Gaussian numbers where those are drawn."""
+        return self._inverse(latents.double())
 
     def to_z(self, latents: Tensor) -> Tensor:
         """The inverse of T: w (B, 64) to z (B, 64), in the precision of w."""
@@ -243,24 +247,22 @@ class ExactWorld(Generator):
             accepted, draws = accepted + len(z), draws + size
         return self._forward(torch.cat(found)[:n])[0].float()
 
-    def attempt(self, z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """One attempt at a sample of p(w | condition) for each row, which may have targets of its own.
+    def sample(self, condition: Condition, noise: SampleNoise) -> tuple[Tensor, Tensor]:
+        """An exact sample of p(w | condition) for each sample of the noise, whose draws belong to it alone.
 
         Args:
-            z: (B, 64), standard Gaussian.
             condition: any tree; targets per sample are (B,).
+            noise: noise of 64 numbers.
 
         Returns:
-            (B,) bool, the rows that are samples, and their latents (accepted, 64).
+            Latents (B, 64) float32, and (B,) bool that is False where the condition is too rare, see
+            :func:`~lcg_lightning.generators.conditional.draw_faces`.
 
         Raises:
             UserError: a continuous target under ~ or |.
         """
-        z = z.double()
-        u, accepted = attempt_faces(z[:, :Z_DIM], condition)
-        z, u = z[accepted], u[accepted]
-        moved = torch.cat([with_uniforms(z[:, :Z_DIM], u), z[:, Z_DIM:]], 1)
-        return accepted, self._forward(moved)[0].float()
+        z, u, found = draw_faces(condition, noise)
+        return self._forward(torch.cat([with_uniforms(z[:, :Z_DIM], u), z[:, Z_DIM:]], 1))[0].float(), found
 
     def outputs(self, latents: Tensor) -> Tensor:
         """The truth as a classifier would put it (B, K): sure logits, and values with next to no variance."""
@@ -301,31 +303,6 @@ def factor_encoder(path: Path) -> FactorEncoder | None:
     network.encoder.load_state_dict(tensors.part(state, "encoder"))
     network.readout.load_state_dict(readout)
     return network
-
-
-def attempt_faces(z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-    """Like :func:`~lcg_lightning.synthfaces.faces.attempt`, for any condition: u (B, FACTORS), and (B,) bool.
-
-    Raises:
-        UserError: a continuous target under ~ or |.
-    """
-    u, _ = attempt(z, continuous_targets(condition, len(z)))
-    return u, met(condition, faces_from_uniforms(u).labels, SCHEMA)
-
-
-def continuous_targets(condition: Condition, batch: int) -> Tensor:
-    """The targets (batch, 8) of the continuous attributes that a condition asks for, NaN elsewhere.
-
-    Raises:
-        UserError: a continuous target under ~ or |, or two values of one attribute.
-    """
-    stated: list[Condition] = []
-    for term in unscaled(condition):
-        hidden = [name for name in names(term) if SCHEMA[name].kind == "continuous"]
-        if hidden and not isinstance(term, Is):
-            raise UserError(f"condition: {hidden[0]} has a continuous target under ~ or |; that is no event")
-        stated += [term] * len(hidden)
-    return targets(And(tuple(stated)), SCHEMA, batch)
 
 
 def _refuse_no_event(condition: Condition) -> None:

@@ -8,21 +8,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lcg_lightning.conditions import Condition, take, targets
+from lcg_lightning.conditions import Condition, targets
 from lcg_lightning.data.images import image_id
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
-from lcg_lightning.generators.exact import LATENT_DIM, ExactWorld, attempt_faces
+from lcg_lightning.generators.conditional import draw_faces
+from lcg_lightning.generators.exact import LATENT_DIM, ExactWorld
 from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.synthfaces.faces import SCHEMA, Z_DIM, Faces, faces_from_uniforms, faces_from_z
 from lcg_lightning.synthfaces.renderer import render
-
-MOST_DRAWS = 5000
-"""Attempts at each sample; a condition that is rarer is refused."""
-MOST_AT_ONCE = 64
-"""Attempts at each sample that are computed together; the first that is accepted counts."""
 
 
 class Oracle(Method):
@@ -66,35 +62,17 @@ class Oracle(Method):
         Raises:
             UserError: a sample that no attempt satisfies, or a continuous target under ~ or |.
         """
-        left = torch.arange(len(noise.index), device=noise.device)
-        found: list[tuple[Tensor, Tensor]] = []
-        draw, many = 0, 1
-        while len(left) and draw < MOST_DRAWS:
-            many = min(2 * many, MOST_AT_ONCE, MOST_DRAWS - draw)
-            of_rest = SampleNoise(noise.seed, noise.index.to(left.device)[left], LATENT_DIM, noise.device)
-            rows = left.repeat(many)
-            z = torch.cat([of_rest(draw + k) for k in range(many)])
-            accepted, answers = self._attempt(z, take(condition, rows))
-            rows, places = _first_places(rows[accepted])
-            found.append((rows, answers[places]))
-            left = left[~torch.isin(left, rows)]
-            draw += many
-        if len(left):
-            first = int(noise.index[left[0].cpu()])
-            raise UserError(
-                f"method oracle: none of {MOST_DRAWS} faces drawn for sample {first} shows what is asked of it "
-                f"({len(left)} such samples); the condition is too rare"
-            )
-        order = torch.cat([rows for rows, _ in found]).argsort()
-        answers = torch.cat([part for _, part in found])[order]
-        return self.space.standardize(answers) if self.world else self._encode(faces_from_uniforms(answers))
-
-    def _attempt(self, z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        """Which rows are samples (B,), and their latents (A, 64) in the exact world, else uniforms (A, FACTORS)."""
+        noise = SampleNoise(noise.seed, noise.index, LATENT_DIM, noise.device)
         if self.world:
-            return self.world.attempt(z, condition)
-        u, accepted = attempt_faces(z[:, :Z_DIM], condition)
-        return accepted, u[accepted]
+            answers, found = self.world.sample(condition, noise)
+        else:
+            _, answers, found = draw_faces(condition, noise)
+        if not found.all():
+            raise UserError(
+                f"method oracle: no face drawn for sample {int(noise.index[~found.cpu()][0])} shows what is asked of "
+                f"it ({int((~found).sum())} such samples); the condition is too rare"
+            )
+        return self.space.standardize(answers) if self.world else self._encode(faces_from_uniforms(answers))
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
         """Latents (B, D) after each step, every one made from the source.
@@ -125,15 +103,6 @@ class Oracle(Method):
 
     def _encode(self, faces: Faces) -> Tensor:
         return self.space.encode(render(faces, self.space.generator.image_size).float())
-
-
-def _first_places(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The different values of rows (N,), and where each stands first."""
-    values, which = rows.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    places = torch.full_like(values, len(rows)).scatter_reduce_(
-        0, which, torch.arange(len(rows), device=rows.device), "amin"
-    )
-    return values, places
 
 
 def _read_faces(folder: Path, ids: Sequence[str]) -> Tensor:

@@ -118,6 +118,6 @@ def test_with_an_encoder_edits_are_renders_of_the_same_face(tmp_path):
 def test_what_never_occurs_is_refused(exact, monkeypatch):
     world, store = exact
     oracle, space = prepared(Oracle(), store, world)
-    monkeypatch.setattr("lcg_lightning.methods.oracle.MOST_DRAWS", 50)
-    with pytest.raises(UserError, match=r"none of 50 faces drawn for sample 7 .*too rare"):
+    monkeypatch.setattr("lcg_lightning.generators.conditional.MOST_DRAWS", 50)
+    with pytest.raises(UserError, match=r"no face drawn for sample 7 .*too rare"):
         oracle.generate(parse("Gray_Hair & Age=20", SCHEMA), SampleNoise(0, torch.tensor([7, 8]), space.dim))

@@ -2,6 +2,7 @@
 
 from lcg_lightning.evaluation.metrics.accuracy import AttributeAccuracy, MetBefore
 from lcg_lightning.evaluation.metrics.base import ImageMetric
+from lcg_lightning.evaluation.metrics.conditional import TrueConditional
 from lcg_lightning.evaluation.metrics.disentanglement import UntouchedDrift
 from lcg_lightning.evaluation.metrics.fid import FrechetDistance, LatentFrechet
 from lcg_lightning.evaluation.metrics.identity import IdentityCosine, IdentityDistance
@@ -12,6 +13,7 @@ METRICS: tuple[type[ImageMetric], ...] = (
     MetBefore,
     FrechetDistance,
     LatentFrechet,
+    TrueConditional,
     IdentityCosine,
     IdentityDistance,
     UntouchedDrift,
