@@ -69,8 +69,19 @@ def test_the_oracle_is_perfect(store, tmp_path, decoded):
     small.run(store, Conditional(2), Oracle(), tmp_path / "make", **exact.OPTIONS)
     edited, made = (records.read(tmp_path / name / "record.json").metrics for name in ("edit", "make"))
     assert edited["acc_joint"].value == made["acc_joint"].value == 1.0
+    assert all(
+        made[name].low < at < made[name].high for name, at in {"energy": 0, "energy/pooled": 0, "c2st": 0.5}.items()
+    )
     assert max(edited[name].high for name in ("id_distance", "scene_distance", "drift")) < 1e-4
     assert sum(decoded) == 16 * (3 + 1)
+
+
+def test_samples_off_the_true_conditional_are_far_from_it(store, tmp_path):
+    small.run(store, Conditional(1), exact.Nudge(), tmp_path / "out", n=150, **exact.OPTIONS)
+    metrics = records.read(tmp_path / "out/record.json").metrics
+    assert metrics["energy"].low > 0
+    assert metrics["energy/pooled"].low > 0
+    assert metrics["c2st"].low > 0.5
 
 
 def test_truth_of_other_attributes_is_refused(tmp_path):

@@ -14,8 +14,12 @@ import torch.multiprocessing as mp
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import conjunction
+from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.evaluation.metrics import AttributeAccuracy, FrechetDistance, IdentityCosine, UntouchedDrift
 from lcg_lightning.evaluation.metrics.base import Setting
+from lcg_lightning.evaluation.metrics.conditional import TRUTH_SEED, TrueConditional, classifier_inputs, condition_codes
+from lcg_lightning.evaluation.metrics.sets import KID
+from lcg_lightning.evaluation.metrics.two_samples import accuracy
 
 SCHEMA = AttributeSchema(
     (
@@ -27,7 +31,14 @@ SCHEMA = AttributeSchema(
 NAN = float("nan")
 N = 7
 SPLITS = {"one process": [7], "uneven": [4, 3], "empty rank": [7, 0]}
-METRICS = {"fid": FrechetDistance, "accuracy": AttributeAccuracy, "identity": IdentityCosine, "drift": UntouchedDrift}
+METRICS = {
+    "fid": FrechetDistance,
+    "kid": KID,
+    "accuracy": AttributeAccuracy,
+    "truth": TrueConditional,
+    "identity": IdentityCosine,
+    "drift": UntouchedDrift,
+}
 
 
 def data():
@@ -50,8 +61,13 @@ def data():
 
 def make(name):
     metric = METRICS[name]()
-    marks = dict.fromkeys(("judge", "identity", "features"), "any @0")
-    metric.prepare(Setting(SCHEMA, edits=True, networks=marks, num_features=3))
+    marks = dict.fromkeys(("judge", "identity", "features", "truth"), "any @0")
+    truth = SimpleNamespace(
+        sample=lambda condition, noise: (noise(0), torch.ones(len(noise.index), dtype=torch.bool)),
+        coordinates=lambda latents: latents.double(),
+    )
+    space = SimpleNamespace(dim=3, generator=SimpleNamespace(truth=truth))
+    metric.prepare(Setting(SCHEMA, edits=True, networks=marks, num_features=3, space=space))
     return metric
 
 
@@ -68,12 +84,14 @@ def update(name, metric, rows):
     judged = SimpleNamespace(
         index=rows["indices"], asked=asked, wanted=[asked], named=~rows["targets"].isnan(), met_before=None
     )
-    if name == "fid":
+    if name in ("fid", "kid"):
         judged.result = SimpleNamespace(features=rows["fake"])
         metric.update_reference(SimpleNamespace(features=rows["real"]), rows["indices"])
     elif name == "accuracy":
         judged.result = SimpleNamespace(outputs=outputs(rows["predicted"]))
         judged.steps = [judged.result]
+    elif name == "truth":
+        judged.result = SimpleNamespace(z=rows["fake"], latents=rows["fake"])
     elif name == "identity":
         judged.source = SimpleNamespace(embeddings=rows["real"])
         judged.steps = [SimpleNamespace(embeddings=rows["fake"])]
@@ -118,8 +136,45 @@ def bootstrap(values):
     return [np.nanmean(values), *np.nanpercentile(means, [2.5, 97.5])]
 
 
+def jackknife(value, left_out):
+    n, left_out = len(left_out), np.array(left_out)
+    error = np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
+    half = scipy.stats.t.ppf(0.975, n - 1) * error
+    return [value, value - half, value + half]
+
+
 def reference(name):
     rows = {key: value.double().numpy() for key, value in data().items()}
+    if name == "kid":
+        x, y, groups = rows["fake"], rows["real"], rows["indices"] % 10
+
+        def mmd(keep):
+            a, b = ((u[keep] @ v[keep].T / 3 + 1) ** 3 for u, v in ((x, x), (y, y)))
+            n, cross = keep.sum(), ((x[keep] @ y[keep].T / 3 + 1) ** 3).mean()
+            return (a.sum() - a.trace() + b.sum() - b.trace()) / (n * (n - 1)) - 2 * cross
+
+        everything = np.full(N, True)
+        return {"kid": jackknife(mmd(everything), [mmd(groups != g) for g in np.unique(groups)])}
+    if name == "truth":  # no two conditions are alike, so there is a pooled figure alone
+        order = np.argsort(rows["indices"])
+        x, groups = rows["fake"][order], rows["indices"][order] % 10
+        y, z = (sample_noise(TRUTH_SEED + k, data()["indices"][order], (3,)).double().numpy() for k in range(2))
+
+        def energy(keep):
+            places = np.flatnonzero(keep)
+            pairs = [(i, j) for i in places for j in places if i != j]
+
+            def mean(p, q):
+                return np.mean([np.linalg.norm(p[i] - q[j]) for i, j in pairs])
+
+            exact = (mean(y, y) + mean(y, z) + mean(z, y) + mean(z, z)) / 4
+            return mean(x, y) + mean(x, z) - mean(x, x) - exact
+
+        found = jackknife(energy(np.full(N, True)), [energy(groups != g) for g in np.unique(groups)])
+        codes = condition_codes(conjunction(data()["targets"][order], SCHEMA), SCHEMA, N)
+        given = classifier_inputs(codes.numpy())
+        told = accuracy(np.concatenate([given, x], 1), np.concatenate([given, y], 1))
+        return {"energy/pooled": found, "c2st": list(told)}
     if name == "fid":
         fake, real, groups = rows["fake"], rows["real"], rows["indices"] % 10
 
@@ -127,11 +182,9 @@ def reference(name):
             cross = scipy.linalg.sqrtm(np.cov(x.T) @ np.cov(y.T)).real
             return ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(np.cov(x.T) + np.cov(y.T) - 2 * cross)
 
-        left_out = np.array([distance(fake[groups != g], real[groups != g]) for g in np.unique(groups)])
-        n, value = len(left_out), distance(fake, real)
-        error = np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())
-        half = scipy.stats.t.ppf(0.975, n - 1) * error
-        return {"fid": [value, max(value - half, 0), value + half]}
+        left_out = [distance(fake[groups != g], real[groups != g]) for g in np.unique(groups)]
+        value, low, high = jackknife(distance(fake, real), left_out)
+        return {"fid": [value, max(low, 0), high]}
     if name == "identity":
         a, b = rows["real"], rows["fake"]
         cosines = bootstrap((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
