@@ -49,7 +49,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 def line(trial: FrozenTrial, sweep: Sweep, done: int, total: int, seconds_left: float) -> str:
     """One trial in one line, with the time that the others will take."""
     names = short_names(sweep.swept)
-    where = ", ".join(f"{names[name]}={value}" for name, value in point(trial).items() if name in names)
+    where = ", ".join(f"{names[name]}={_short(value)}" for name, value in point(trial).items() if name in names)
     result = trial.user_attrs.get("reason") or ", ".join(
         f"{heading} {text}" for heading, text in trial.user_attrs.get("shown", {}).items()
     )
@@ -99,7 +99,11 @@ def table(trials: Sequence[FrozenTrial], sweep: Sweep, intervals: bool = True) -
         texts = texts if intervals else {heading: text.split(" [")[0] for heading, text in texts.items()}
         took = f"{seconds(trial):.1f}" if trial.state.is_finished() else ""
         note = "running" if trial.state == TrialState.RUNNING else trial.user_attrs.get("reason", "")
-        cells = [str(trial.number), *(values.get(name, "") for name in names), *(texts.get(h, "") for h in headings)]
+        cells = [
+            str(trial.number),
+            *(_short(values.get(name, "")) for name in names),
+            *(texts.get(h, "") for h in headings),
+        ]
         shown.add_row(*map(Text, [*cells, took, note]))
     return shown
 
@@ -127,7 +131,7 @@ def draw(trials: Sequence[FrozenTrial], sweep: Sweep, path: Path) -> bool:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for panel, (name, heading, metric) in zip(axes, panels, strict=True):
             _panel(panel, finished, sweep, name, metric)
-            panel.set_xlabel(heading)
+            panel.set_xlabel(heading if name or len(names) > 1 else f"{heading}; labels: {', '.join(names.values())}")
             panel.set_ylabel("Joint attribute accuracy" if metric == "acc_joint" else metric)
         figure.suptitle(f"{sweep.name}; bars: 95 % intervals", x=0.01, ha="left", fontsize=11, fontweight="bold")
         save(figure, path)
@@ -136,6 +140,8 @@ def draw(trials: Sequence[FrozenTrial], sweep: Sweep, path: Path) -> bool:
 
 def _panel(axes: Any, trials: Sequence[FrozenTrial], sweep: Sweep, name: str, metric: str) -> None:
     """One panel: a figure over a parameter, or over identity if no parameter is named."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
     labels = short_names(sweep.swept)
     values = [point(trial).get(name, "") for trial in trials]
     numbers = _numbers(values)
@@ -147,11 +153,15 @@ def _panel(axes: Any, trials: Sequence[FrozenTrial], sweep: Sweep, name: str, me
         colour = _BEST if i == 0 else _COLOUR
         errors = {"yerr": _bar(y)} | ({} if name else {"xerr": _bar(x)})
         axes.errorbar(at, y[0], **errors, color=colour, ecolor=(colour, 0.35), marker="o", markeredgecolor="white")
-        if not name and len(trials) <= 12:
-            words = ", ".join(f"{labels[k]} {v}" for k, v in point(trial).items() if k in labels)
-            axes.annotate(words, (at, y[0]), (6, 5), textcoords="offset points", fontsize=7, color=colour)
+        if not name and len(labels) == 1:
+            (only,) = labels
+            text = _short(point(trial)[only])
+            axes.annotate(text, (at, y[0]), (6, 5), textcoords="offset points", fontsize=8, color=colour)
     if isinstance(each := sweep.parameters.get(name), Ranged) and each.log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(color="#E4E4E4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -163,6 +173,14 @@ def _bar(figure: Sequence[float | None]) -> list[list[float]]:
     value, low, high = figure
     assert value is not None
     return [[0.0 if low is None else max(value - low, 0.0)], [0.0 if high is None else max(high - value, 0.0)]]
+
+
+def _short(text: str) -> str:
+    """A value as it is shown: fractions with four digits."""
+    try:
+        return f"{float(text):.4g}" if "." in text else text
+    except ValueError:
+        return text
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:

@@ -127,12 +127,12 @@ def recover(study: optuna.Study, sweep: Sweep, out: Path) -> None:
         if _died(claimed, out) if claimed else datetime.now() - begun > _UNCLAIMED:
             with suppress(RuntimeError):  # another process did it first
                 study.tell(trial.number, state=TrialState.FAIL)
-            with suppress(OSError):
-                (out / folder(trial.number)).rmdir()  # empty: a record arrives whole
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get("again") for trial in trials}
     for trial in trials:
         if _cut_off(trial) and trial.number not in again and (point := point_of(trial, trials)) < total(sweep):
+            with suppress(OSError):
+                (out / folder(trial.number)).rmdir()  # empty: a record arrives whole
             about = {"again": trial.number, "point": point}
             study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=about))
 
