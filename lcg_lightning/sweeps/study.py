@@ -125,7 +125,7 @@ def recover(study: optuna.Study, sweep: Sweep, out: Path) -> None:
         claimed = trial.user_attrs.get("worker")
         begun = trial.datetime_start or datetime.now()
         if _died(claimed, out) if claimed else datetime.now() - begun > _UNCLAIMED:
-            with suppress(RuntimeError):  # another process did it first
+            with suppress(ValueError, RuntimeError):  # another process did it first
                 study.tell(trial.number, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get("again") for trial in trials}
