@@ -1,6 +1,7 @@
 """The start of the help of ``lcg fit``, ``validate`` and ``test``: the classes that YAML can name."""
 
 import inspect
+from abc import ABCMeta
 from collections.abc import Iterator
 
 from lightning import LightningDataModule, LightningModule
@@ -37,9 +38,10 @@ def listing(stage: str) -> str:
 
 
 def _leaves(base: type) -> Iterator[type]:
-    """Classes of this package that are derived from a base and have no subclasses."""
+    """Classes of this package derived from a base: those without subclasses; of an ABC, all that are not abstract."""
     found: list[type] = base.__subclasses__()
     for kind in found:
         yield from _leaves(kind)
-    if not found and base.__module__.startswith("lcg_lightning.") and not base.__name__.startswith("_"):
+    named = not found or (isinstance(base, ABCMeta) and not inspect.isabstract(base))
+    if named and base.__module__.startswith("lcg_lightning.") and not base.__name__.startswith("_"):
         yield base
