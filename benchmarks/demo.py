@@ -41,7 +41,7 @@ def demo(
         out: folder to make; what an earlier demo left there is removed, anything else is refused.
         train: rendered training images.
         test: rendered test images.
-        epochs: of the classifier; the prior gets twice as many.
+        epochs: of the classifier; the prior gets four times as many.
         n: samples of each evaluation of generation.
         n_edit: samples of each evaluation of editing.
     """
@@ -65,7 +65,7 @@ def demo(
                 partition=faces / "splits.txt",
             ),
         )
-    for name, times in (("prior", 2), ("classifier", 1)):
+    for name, times in (("prior", 4), ("classifier", 1)):
         with timed(f"Fit {name}"):
             fit(out, name, times * epochs)
     for task in ("conditional-1", "conditional-3", "zero-shot", "editing"):
