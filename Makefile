@@ -23,6 +23,15 @@ setup: $(VENV)/.done ## make the environment and install everything into it
 demo: setup ## SynthFaces from renders to leaderboard in runs/demo, about 5 minutes on two cores
 	$(VENV)/bin/python benchmarks/demo.py
 
+.PHONY: benchmark
+benchmark: setup ## all methods on all tasks, into benchmarks/results; about an hour on two cores, resumes
+	$(VENV)/bin/python benchmarks/benchmark.py
+
+.PHONY: leaderboard
+leaderboard: setup ## the benchmark's pages once more, from the records in runs/benchmark
+	$(RUN) leaderboard runs/benchmark/test --out benchmarks/results/test
+	$(RUN) leaderboard runs/benchmark/search --out benchmarks/results/search
+
 .PHONY: test
 test: lint ## ruff and mypy, then all tests
 	$(VENV)/bin/python -m pytest

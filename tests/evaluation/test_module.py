@@ -82,7 +82,7 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
             "task",
             "method",
             "n",
-            "seed",
+            "seeds",
             "nfe",
             "seconds",
             "features",

@@ -1,0 +1,328 @@
+"""The benchmark: every method in both worlds, searched on the val split, measured on the test split.
+
+``make benchmark`` runs it; benchmarks/README.md is the protocol. A job that is done with the same arguments and
+configuration files is skipped, so a run that was cut goes on where it was.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import shutil
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+from rich.console import Console
+
+from lcg_lightning.evaluation import records
+from lcg_lightning.evaluation.estimates import Estimate
+from lcg_lightning.evaluation.leaderboard import write_leaderboard
+
+HERE = Path(__file__).resolve().parent
+CONFIGS = HERE.parent / "configs"
+SEEDED = {"prior", "classifier"}
+"""Networks that are trained with every seed; the baselines' own are trained once."""
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command of ``lcg`` and the folder that it fills."""
+
+    name: str
+    argv: tuple[str, ...]
+    out: Path
+
+    def digest(self) -> str:
+        """Of the arguments and of the configuration files among them."""
+        files = [Path(a.removeprefix("--config=")) for a in self.argv if a.startswith("--config=")]
+        return sha256(b"\0".join([*(a.encode() for a in self.argv), *(f.read_bytes() for f in files)])).hexdigest()
+
+
+def benchmark(
+    out: Path = Path("runs/benchmark"),
+    results: Path = HERE / "results",
+    plan: Path = HERE / "plan.yaml",
+    workers: int = 2,
+) -> None:
+    """Run what is not done yet, then write the leaderboard.
+
+    Args:
+        out: folder of stores, checkpoints and records.
+        results: folder that gets the leaderboard and the records.
+        plan: worlds, methods, tasks and the settings that the search tries.
+        workers: jobs at a time, one thread each.
+    """
+    begin = time.perf_counter()
+    text = yaml.safe_load(plan.read_text())
+    worlds = [World(name, out / name, options) for name, options in text["worlds"].items()]
+    failed = run_all("Faces and stores", [job for world in worlds for job in world.faces()], workers)
+    failed += run_all("Stores", [world.store() for world in worlds], workers)
+    failed += run_all("Networks", [job for world in worlds for job in world.fits()], workers)
+    if failed:
+        raise SystemExit(f"{len(failed)} jobs failed, and the others rest on them: {', '.join(failed)}")
+    searches = [job for world in worlds for job in world.searches(text)]
+    failed += run_all("Search on val", searches, workers)
+    tests = [job for world in worlds for job in world.tests(text)]
+    failed += run_all("Test", tests, workers)
+    publish(out, results)
+    console.print(f"{(time.perf_counter() - begin) / 60:.1f} minutes; the leaderboard is in {results}")
+    if failed:
+        raise SystemExit(f"{len(failed)} jobs failed: {', '.join(failed)}")
+
+
+class World:
+    """One generator with its store, its networks and its evaluations."""
+
+    def __init__(self, name: str, folder: Path, options: dict[str, Any]) -> None:
+        self.name, self.folder = name, folder
+        self.curvature: float | None = options.get("curvature")
+        self.rows: dict[str, int] = options["rows"]
+        self.seeds: int = options["seeds"]
+        self.networks: list[str] = options["networks"]
+        self.tasks: dict[str, dict[str, Any]] = options["tasks"]
+        self.methods: list[str] = options["methods"]
+
+    def faces(self) -> list[Job]:
+        """The renders, where a generator encodes them."""
+        if self.curvature is not None:
+            return []
+        out = self.folder / "faces"
+        sizes = [f"--{split}={rows}" for split, rows in self.rows.items()]
+        return [Job(f"{self.name}/faces", ("render", str(out), *sizes), out)]
+
+    def store(self) -> Job:
+        """The latent store."""
+        out, faces = self.folder / "store", self.folder / "faces"
+        if self.curvature is None:
+            argv = (
+                f"--config={CONFIGS / 'encode/synthfaces.yaml'}",
+                f"--data.init_args.images={faces / 'images'}",
+                f"--data.init_args.annotations={faces / 'attributes.txt'}",
+                f"--data.init_args.measure_files=[{faces / 'pose.txt'},{faces / 'age.txt'}]",
+                f"--data.init_args.partition={faces / 'splits.txt'}",
+            )
+        else:
+            argv = (
+                f"--config={CONFIGS / 'encode/synthfaces-exact.yaml'}",
+                f"--generator.curvature={self.curvature}",
+                *(f"--data.init_args.{split}={rows}" for split, rows in self.rows.items()),
+            )
+        return Job(f"{self.name}/store", ("encode", *argv, f"--out={out}"), out)
+
+    def fits(self) -> Iterator[Job]:
+        """Prior and classifier for every seed, the baselines' networks for the first."""
+        for network in self.networks:
+            for seed in range(self.seeds if network in SEEDED else 1):
+                out = self.checkpoint(network, seed).parent
+                argv = (
+                    "fit",
+                    f"--config={config_of(network)}",
+                    f"--data.init_args.store={self.folder / 'store'}",
+                    f"--seed_everything={seed}",
+                    *([f"--model.init_args.seed={seed}"] if network in SEEDED else []),
+                    "--trainer.enable_progress_bar=false",
+                    f"--trainer.default_root_dir={out}",
+                )
+                yield Job(f"{self.name}/{network}-{seed}", argv, out)
+
+    def checkpoint(self, network: str, seed: int) -> Path:
+        """Where a network's training leaves it."""
+        return self.folder / f"{network}-{seed}" / "last.ckpt"
+
+    def searches(self, plan: dict[str, Any]) -> Iterator[Job]:
+        """Each setting of each method on the search's task of each kind that this world has."""
+        n = plan["search"]["n"]
+        for kind in {self.kind(plan, task) for task in self.tasks} & plan["search"]["tasks"].keys():
+            for method in self.methods:
+                for k, setting in enumerate(plan["search"][kind].get(method, [])):
+                    name = f"search/{self.name}/{kind}/{method}-{k}"
+                    yield self.evaluation(name, plan, plan["search"]["tasks"][kind], method, 0, setting, "val", n)
+
+    def tests(self, plan: dict[str, Any]) -> Iterator[Job]:
+        """Each method at its best setting on each task that it answers."""
+        for task, options in self.tasks.items():
+            kind = self.kind(plan, task)
+            for method in self.methods:
+                entry = plan["methods"][method]
+                if kind not in entry["answers"]:
+                    continue
+                setting = self.best(plan, "generation" if kind == "trees" else kind, method)
+                uses = set(entry.get("networks", {}).values())
+                for seed in range(self.seeds if options.get("seeds") and uses and uses <= SEEDED else 1):
+                    name = f"test/{self.name}/{task}/{method}-{seed}"
+                    yield self.evaluation(name, plan, task, method, seed, setting, "test", options["n"])
+
+    @staticmethod
+    def kind(plan: dict[str, Any], task: str) -> str:
+        """What a method must answer: generation, trees or editing."""
+        kind: str = plan["tasks"].get(task, "generation")
+        return kind
+
+    def metrics(self) -> Iterator[str]:
+        """Further metrics of the test split; the prior of the first seed judges for all methods."""
+        yield json.dumps({"class_path": "OnManifold", "init_args": {"prior": str(self.checkpoint("prior", 0))}})
+        if self.curvature is None:
+            yield from ('{"class_path": "KID"}', '{"class_path": "PrecisionRecall"}')
+
+    def best(self, plan: dict[str, Any], kind: str, method: str) -> dict[str, Any]:
+        """The setting that the search prefers, or none where there was nothing to choose."""
+        settings = plan["search"][kind].get(method, [])
+        paths = [
+            self.folder.parent / "search" / self.name / kind / f"{method}-{k}" / "record.json"
+            for k in range(len(settings))
+        ]
+        found = {k: records.read(path) for k, path in enumerate(paths) if path.exists()}
+        measured = {k: record.metrics for k, record in found.items() if record.failure is None}
+        return settings[preferred(measured)] if measured else {}
+
+    def evaluation(
+        self,
+        name: str,
+        plan: dict[str, Any],
+        task: str,
+        method: str,
+        seed: int,
+        setting: dict[str, Any],
+        split: str,
+        n: int,
+    ) -> Job:
+        """One evaluation of a method with a setting and the networks of a training seed."""
+        entry = plan["methods"][method]
+        out = self.folder.parent / name
+        base = "base" if self.curvature is None else "exact"
+        options = {key: self.checkpoint(n, seed) for key, n in entry.get("networks", {}).items()} | setting
+        if method == "oracle" and self.curvature is None:
+            options["faces"] = self.folder / "faces"
+        argv = [
+            "test",
+            f"--config={CONFIGS / f'evaluation/{base}.yaml'}",
+            f"--config={CONFIGS / f'evaluation/{method}.yaml'}",
+            f"--config={HERE / f'tasks/{task}.yaml'}",
+            f"--data.init_args.store={self.folder / 'store'}",
+            f"--model.init_args.out={out}",
+            f"--model.init_args.n={n}",
+            f"--model.init_args.split={split}",
+            f"--model.init_args.reference={'train' if split == 'val' else 'val'}",
+            f"--model.init_args.label={method}",
+            "--trainer.enable_progress_bar=false",
+            *(f"--model.init_args.method.init_args.{key}={value}" for key, value in options.items()),
+        ]
+        if split == "test":
+            argv += [f"--model.init_args.metrics+={metric}" for metric in self.metrics()]
+        if self.curvature is None:
+            argv.append(f"--model.init_args.images={self.folder / 'faces/images'}")
+        else:
+            argv.append(f"--model.init_args.generator.curvature={self.curvature}")
+        return Job(name, tuple(argv), out)
+
+
+def preferred(found: Mapping[int, Mapping[str, Estimate]]) -> int:
+    """The setting that the search chooses; the rule is the same for every method.
+
+    Editing: the largest harmonic mean of joint accuracy and identity, which is the cosine, or 1 - 3 times the distance
+    of the identity factors (those of strangers are 1/3 apart). Generation: among the settings whose joint accuracy is
+    within .01 of the method's best, the one whose latents are nearest to the data's, by the Fréchet distance.
+    """
+    values = {k: {name: estimate.value for name, estimate in figures.items()} for k, figures in found.items()}
+    if "latent_frechet" in next(iter(values.values())):
+        least = max(each["acc_joint"] for each in values.values()) - 0.01
+        return min((each["latent_frechet"], k) for k, each in values.items() if each["acc_joint"] >= least)[1]
+    return max((_kept_and_done(each), k) for k, each in values.items())[1]
+
+
+def _kept_and_done(figures: Mapping[str, float]) -> float:
+    kept = max(0.0, figures["id"] if "id" in figures else 1.0 - 3.0 * figures["id_distance"])
+    return 2.0 * figures["acc_joint"] * kept / max(figures["acc_joint"] + kept, 1e-9)
+
+
+def config_of(network: str) -> Path:
+    """The configuration that trains a network."""
+    return (
+        CONFIGS
+        / {
+            "prior": "prior/synthfaces.yaml",
+            "classifier": "classifier/synthfaces.yaml",
+            "clean": "classifier/clean.yaml",
+            "conditional": "prior/conditional.yaml",
+            "flow": "flow/synthfaces.yaml",
+        }[network]
+    )
+
+
+def run_all(title: str, jobs: Iterable[Job], workers: int) -> list[str]:
+    """Runs the jobs that are not done; returns the names of those that failed."""
+    jobs = list(jobs)
+    left = [job for job in jobs if not is_done(job)]
+    console.rule(f"{title}: {len(left)} of {len(jobs)} to do", align="left")
+    failed, begin = [], time.perf_counter()
+    with ProcessPoolExecutor(max(1, min(workers, len(left))), multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(work, job): job for job in left}
+        for count, future in enumerate(as_completed(waiting), 1):
+            job, (ok, seconds, words) = waiting[future], future.result()
+            minutes = (time.perf_counter() - begin) / count * (len(left) - count) / 60
+            state = f"[{count}/{len(left)}, {minutes:.0f} min left]"
+            console.print(
+                f"{state} {job.name}: {seconds:.0f} s. {words}", highlight=False, markup=False, soft_wrap=True
+            )
+            if not ok:
+                failed.append(job.name)
+    return failed
+
+
+def mark(job: Job) -> Path:
+    """The file that says that a job is done, beside its folder."""
+    return job.out.parent / f".{job.out.name}.done"
+
+
+def is_done(job: Job) -> bool:
+    """Whether the job ran to its end with these arguments and configuration files."""
+    return mark(job).exists() and mark(job).read_text() == job.digest()
+
+
+def work(job: Job) -> tuple[bool, float, str]:
+    """Runs one job in this process, its output in ``<folder>.log``; returns success, seconds and the last line."""
+    import torch
+
+    from lcg_lightning.cli import main
+
+    torch.set_num_threads(1)
+    begin = time.perf_counter()
+    mark(job).unlink(missing_ok=True)
+    shutil.rmtree(job.out, ignore_errors=True)
+    job.out.parent.mkdir(parents=True, exist_ok=True)
+    log = job.out.parent / f"{job.out.name}.log"
+    with log.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        try:
+            status = main(job.argv)
+        except Exception:
+            traceback.print_exc()
+            status = 1
+    if status == 0:
+        mark(job).write_text(job.digest())
+    lines = [line for line in log.read_text().splitlines() if line.strip()] or [""]
+    return status == 0, time.perf_counter() - begin, lines[-1][:200]
+
+
+def publish(out: Path, results: Path) -> None:
+    """Writes the leaderboard of the test split, and that of the search."""
+    fresh = results.with_name(f".{results.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    for split in ("test", "search"):
+        (fresh / split).mkdir(parents=True)
+        write_leaderboard(out / split, fresh / split)
+    if results.exists():
+        shutil.rmtree(results)
+    fresh.rename(results)
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(benchmark, as_positional=False)
