@@ -7,6 +7,7 @@ configuration files is skipped, so a run that was cut goes on where it was.
 import contextlib
 import json
 import multiprocessing
+import os
 import shutil
 import time
 import traceback
@@ -25,7 +26,7 @@ from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.estimates import Estimate
 from lcg_lightning.evaluation.leaderboard import write_leaderboard
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(os.path.relpath(Path(__file__).resolve().parent))  # relative, as records keep the command line
 CONFIGS = HERE.parent / "configs"
 SEEDED = {"prior", "classifier"}
 """Networks that are trained with every seed; the baselines' own are trained once."""
