@@ -1,4 +1,7 @@
-"""The whole path on SynthFaces: render, encode, fit, evaluate, leaderboard. ``make demo`` runs it."""
+"""The whole path on SynthFaces: render, encode, fit, evaluate, leaderboard. ``make demo`` runs it.
+
+A short second part does the same in the exact world, where the truth judges.
+"""
 
 import resource
 import shutil
@@ -14,15 +17,22 @@ from lcg_lightning.cli import run
 from lcg_lightning.commands.encode import encode
 from lcg_lightning.commands.render import render
 from lcg_lightning.data.sources.celebahq import CelebAHQ
+from lcg_lightning.data.sources.exact import ExactFaces
 from lcg_lightning.evaluation.leaderboard import print_leaderboard, write_leaderboard
 from lcg_lightning.files import refuse_occupied
 from lcg_lightning.synthfaces.faces import SCHEMA
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-TASKS = Path(__file__).resolve().parent / "tasks"
+TASK_FILES = Path(__file__).resolve().parent / "tasks"
 MARK = ".lcg-demo"  # in folders that a demo made, and so may remove
-METHODS = ("lcg", "arithmetic", "unguided", "real", "oracle")
-EDIT_SCALES = {"lcg": (1.0, 4.0), "arithmetic": (2.0, 4.0)}  # beside each method's default
+NETWORKS = {"lcg": ("prior", "classifier"), "regression": ("prior", "classifier")} | dict.fromkeys(
+    ("arithmetic", "unguided"), ("prior",)
+)
+"""What each method needs; any other needs nothing."""
+METHODS = ("lcg", "regression", "arithmetic", "unguided", "real", "oracle")
+TASKS = ("conditional-3", "zero-shot", "editing")
+EDIT_SCALES = {"lcg": (1.0, 8.0), "arithmetic": (2.0,)}  # beside each method's default
+CURVATURE = 0.3
 
 console = Console()
 
@@ -68,7 +78,7 @@ def demo(
     for name, times in (("prior", 4), ("classifier", 1)):
         with timed(f"Fit {name}"):
             fit(out, name, times * epochs)
-    for task in ("conditional-1", "conditional-3", "zero-shot", "editing"):
+    for task in TASKS:
         for method in METHODS:
             if method == "unguided" and task == "editing":
                 continue
@@ -78,48 +88,63 @@ def demo(
         for scale in scales:
             with timed(f"Evaluate {method} on editing, scale {scale:g}"):
                 evaluate(out, "editing", method, n_edit, scale=scale)
+    exact = out / "exact"
+    with timed("Draw latents of the exact world"):
+        generator = {"path": "synthfaces-exact", "curvature": CURVATURE}
+        encode(exact / "store", ExactFaces(train=train, val=test, test=test), generator)
+    for name in ("prior", "classifier"):
+        with timed(f"Fit {name} in the exact world"):
+            fit(exact, name, epochs)
+    for method in ("lcg", "regression", "arithmetic", "oracle"):
+        with timed(f"Evaluate {method} on editing in the exact world"):
+            evaluate(exact, "editing", method, n)
     rows = write_leaderboard(out)
     print_leaderboard(rows, console)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     console.print(f"{(time.perf_counter() - begin) / 60:.1f} minutes, {peak:.2f} GiB at most. Everything is in {out}:")
-    for path in sorted([*out.glob("*.md"), *out.glob("*.json"), *out.glob("*.png"), *out.glob("records/*/*.png")]):
+    for path in sorted([*out.glob("*.md"), *out.glob("*.json"), *out.glob("*.png"), *out.glob("**/records/*/*.png")]):
         console.print(f"  {path}", highlight=False)
 
 
-def fit(out: Path, name: str, epochs: int) -> None:
-    """Fits prior or classifier on the demo's store."""
+def fit(folder: Path, name: str, epochs: int) -> None:
+    """Fits prior or classifier on the store in a folder."""
     run(
         [
             "fit",
             f"--config={CONFIGS / name / 'synthfaces.yaml'}",
-            f"--data.init_args.store={out / 'store'}",
+            f"--data.init_args.store={folder / 'store'}",
             f"--trainer.max_epochs={epochs}",
             f"--trainer.check_val_every_n_epoch={max(1, epochs // 3)}",
-            f"--trainer.default_root_dir={out / name}",
+            f"--trainer.default_root_dir={folder / name}",
         ]
     )
 
 
-def evaluate(out: Path, task: str, method: str, n: int, **options: float) -> None:
-    """One evaluation run; options are the method's."""
+def evaluate(folder: Path, task: str, method: str, n: int, **options: float) -> None:
+    """One evaluation run with what lies in a folder; options are the method's."""
     name = "-".join([task, method, *(f"{k}{v:g}" for k, v in options.items())])
     more = [f"--model.init_args.method.init_args.{k}={v}" for k, v in options.items()]
-    run([*evaluation(out, task, method, out / "records" / name), f"--model.init_args.n={n}", *more])
+    run([*evaluation(folder, task, method, folder / "records" / name), f"--model.init_args.n={n}", *more])
 
 
-def evaluation(demo_folder: Path, task: str, method: str, out: Path) -> list[str]:
-    """Arguments of ``lcg`` that evaluate a method on a task, with what a demo left in its folder."""
-    files = [CONFIGS / "evaluation/base.yaml", CONFIGS / f"evaluation/{method}.yaml", TASKS / f"{task}.yaml"]
-    networks = {"lcg": ("prior", "classifier"), "real": (), "oracle": ()}.get(method, ("prior",))
-    truth = [f"--model.init_args.method.init_args.faces={demo_folder / 'faces'}"] if method == "oracle" else []
+def evaluation(folder: Path, task: str, method: str, out: Path) -> list[str]:
+    """Arguments of ``lcg`` that evaluate a method on a task, with the store and the networks in a folder.
+
+    Where the folder holds no faces, its latents are those of the exact world.
+    """
+    faces = folder / "faces"
+    base = "base" if faces.exists() else "exact"
+    files = [CONFIGS / f"evaluation/{base}.yaml", CONFIGS / f"evaluation/{method}.yaml", TASK_FILES / f"{task}.yaml"]
+    options = {name: folder / name / "last.ckpt" for name in NETWORKS.get(method, ())}
+    if base == "base" and method == "oracle":
+        options["faces"] = faces
     return [
         "test",
         *(f"--config={file}" for file in files),
-        f"--data.init_args.store={demo_folder / 'store'}",
-        f"--model.init_args.images={demo_folder / 'faces/images'}",
+        f"--data.init_args.store={folder / 'store'}",
+        *([f"--model.init_args.images={faces / 'images'}"] if base == "base" else []),
         f"--model.init_args.out={out}",
-        *(f"--model.init_args.method.init_args.{k}={demo_folder / k / 'last.ckpt'}" for k in networks),
-        *truth,
+        *(f"--model.init_args.method.init_args.{key}={value}" for key, value in options.items()),
     ]
 
 
