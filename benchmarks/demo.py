@@ -51,7 +51,7 @@ def demo(
         out: folder to make; what an earlier demo left there is removed, anything else is refused.
         train: rendered training images.
         test: rendered test images.
-        epochs: of the classifier; the prior gets four times as many.
+        epochs: of the classifier; the prior gets four times as many, in the exact world twice.
         n: samples of each evaluation of generation.
         n_edit: samples of each evaluation of editing.
     """
@@ -77,7 +77,7 @@ def demo(
         )
     for name, times in (("prior", 4), ("classifier", 1)):
         with timed(f"Fit {name}"):
-            fit(out, name, times * epochs)
+            fit(out, name, times * epochs, train)
     for task in TASKS:
         for method in METHODS:
             if method == "unguided" and task == "editing":
@@ -92,9 +92,9 @@ def demo(
     with timed("Draw latents of the exact world"):
         generator = {"path": "synthfaces-exact", "curvature": CURVATURE}
         encode(exact / "store", ExactFaces(train=train, val=test, test=test), generator)
-    for name in ("prior", "classifier"):
+    for name, times in (("prior", 2), ("classifier", 1)):
         with timed(f"Fit {name} in the exact world"):
-            fit(exact, name, epochs)
+            fit(exact, name, times * epochs, train)
     for method in ("lcg", "regression", "arithmetic", "oracle"):
         with timed(f"Evaluate {method} on editing in the exact world"):
             evaluate(exact, "editing", method, n)
@@ -106,14 +106,15 @@ def demo(
         console.print(f"  {path}", highlight=False)
 
 
-def fit(folder: Path, name: str, epochs: int) -> None:
-    """Fits prior or classifier on the store in a folder."""
+def fit(folder: Path, name: str, epochs: int, rows: int) -> None:
+    """Fits prior or classifier on the store in a folder, whose train split has so many rows."""
     run(
         [
             "fit",
             f"--config={CONFIGS / name / 'synthfaces.yaml'}",
             f"--data.init_args.store={folder / 'store'}",
             f"--trainer.max_epochs={epochs}",
+            f"--model.init_args.decay_steps={epochs * max(1, rows // 256)}",
             f"--trainer.check_val_every_n_epoch={max(1, epochs // 3)}",
             f"--trainer.default_root_dir={folder / name}",
         ]
