@@ -105,7 +105,8 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
     assert rows["editing", "real", None]["id"] == pytest.approx(1.0)
     assert rows["editing", "real", None]["intervals"]["drift"] == [0.0, 0.0]
     names = {path.name for path in world.root.iterdir()}
-    assert {"leaderboard.md", "leaderboard.json", "accuracy_identity_editing.png"} <= names
+    assert {"leaderboard.md", "leaderboard.json", "leaderboard.html"} <= names
+    assert len([name for name in names if name.startswith("accuracy_identity_editing")]) == 2
     assert len(list(world.root.glob("**/records/*/samples.png"))) == len(world.rows)
 
 
