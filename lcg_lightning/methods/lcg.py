@@ -1,5 +1,7 @@
 """Latent classifier guidance."""
 
+import math
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,7 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lcg_lightning.conditions import Condition
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.conditions import And, Condition, Not, Or, conjunction, definite, log_prob, merge, named
+from lcg_lightning.conditions.tree import unscaled
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.grids import check_steps, logsnr_grid
@@ -27,7 +31,11 @@ from lcg_lightning.diffusion.samplers import (
 from lcg_lightning.diffusion.schedule import EpsModel
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Edit, Method
+from lcg_lightning.methods.regression import expected_labels, fit_directions, regression_move
 from lcg_lightning.models.load import load_classifier, load_prior
+
+MOVES = 3
+"""Moves along regression directions, each from a new reading; more gained nothing."""
 
 
 class LatentClassifierGuidance(Method):
@@ -39,12 +47,18 @@ class LatentClassifierGuidance(Method):
     latent towards the mean of the prior.) Each step keeps the targets of earlier steps; see
     :func:`lcg_lightning.conditions.merge`.
 
+    Three options keep results near the source. By default all are on: every step is made from the original latents
+    (``anchor``), so a result does not depend on the order of the edits; these latents are first moved along regression
+    directions to the targets (``start``); and guidance, which corrects what the directions missed, also holds the
+    attributes that nobody asked for (``keep``). The plain sequential form is ``anchor: previous``, ``start: source``,
+    ``keep: false``.
+
     Args:
         prior: checkpoint of a ``LatentPrior``.
         classifier: checkpoint of a ``LatentClassifier``.
         scale: guidance scale, the factor of grad log p(c | z_t). At 1, samples follow p(z_0 | c); at other scales they
             follow p(z_0) p(c | z_0)^scale only roughly.
-        tau: how far an edit may move from an observed source, in standard deviations of standardized latents; 1.2 by
+        tau: how far an edit may move from an observed source, in standard deviations of standardized latents; 0.4 by
             default.
         sampler: sampler for generation: ddpm, ddim, dpmpp_2m, heun, or the import path of a sampler function or class
             (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
@@ -55,6 +69,12 @@ class LatentClassifierGuidance(Method):
         fixed_point: fixed-point iterations that make each inversion step exact; 0 or more.
         source: form of the source term in edits; none omits it.
         eta: weight of the source in the forms bayes and likelihood; 0.5 by default.
+        anchor: what a step of a sequence edits, under the targets of all steps so far: the ``original`` source, so that
+            errors do not add up, or the ``previous`` step's result.
+        start: where an edit starts, and what its source term ties it to: the ``source``, or the source moved by
+            ``regression`` (:func:`~lcg_lightning.methods.regression.regression_move`, three times). Where a
+            condition leaves a choice, this goes to the term that is likeliest at the source.
+        keep: also ask for what the classifier reads off the original source, for every attribute that nobody asks for.
 
     Raises:
         UserError: an option is out of range, or tau or eta is given for a form that does not take it.
@@ -75,9 +95,12 @@ class LatentClassifierGuidance(Method):
         fixed_point: int = 3,
         source: Literal["observation", "bayes", "likelihood", "none"] = "observation",
         eta: float | None = None,
+        anchor: Literal["original", "previous"] = "original",
+        start: Literal["regression", "source"] = "regression",
+        keep: bool = True,
     ) -> None:
         if source == "observation":
-            tau = 1.2 if tau is None else tau
+            tau = 0.4 if tau is None else tau
         elif source != "none":
             eta = 0.5 if eta is None else eta
         super().__init__(
@@ -91,6 +114,9 @@ class LatentClassifierGuidance(Method):
             fixed_point=fixed_point,
             source=source,
             eta=eta,
+            anchor=anchor,
+            start=start,
+            keep=keep,
         )
         check_guidance(scale, interval)
         check_steps(steps)
@@ -100,6 +126,7 @@ class LatentClassifierGuidance(Method):
         self.scale, self.tau, self.source, self.eta = scale, tau, source, eta
         self.sampler, self.sample = sampler_text(sampler), find_sampler(sampler)
         self.steps, self.interval, self.fixed_point = steps, interval, fixed_point
+        self.anchor, self.start, self.keep = anchor, start, keep
         self._held(torch.zeros(1, 1))
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
@@ -121,6 +148,13 @@ class LatentClassifierGuidance(Method):
         self.grid = logsnr_grid(self.prior.schedule, self.steps)
         if self.tau is not None:
             check_tau(self.tau, self.prior.schedule)
+        if self.start == "regression":
+            directions = torch.full((len(store.schema), space.dim), math.nan)
+            try:
+                directions = fit_directions(store, space)
+            except UserError as error:
+                warnings.warn(f"method lcg: {error}; edits start from their sources", stacklevel=2)
+            self.register_buffer("directions", directions, persistent=False)
 
     def _held(self, source: Tensor) -> Source | None:
         """The source term for latents (B, D)."""
@@ -149,17 +183,87 @@ class LatentClassifierGuidance(Method):
         return latents
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
-        """Latents (B, D) after each edit; each step's source is the previous step's result."""
+        """Latents (B, D) after each edit.
+
+        Raises:
+            UserError: latents that are not finite, or a condition that :func:`~lcg_lightning.conditions.merge` refuses
+                beside the labels to keep.
+        """
         results: list[Tensor] = []
         evaluations = 0
+        kept = self._labels(source) if self.keep else None
         for step in steps:
-            held = self._held(source)
-            back = partial(invert, z=source, grid=self.grid, fixed_point=self.fixed_point)
+            condition = step.merged if kept is None else keeping(step.merged, kept, self.schema)
+            before = results[-1] if results and self.anchor == "previous" else source
+            if self.start == "regression":
+                before = self._moved(before, step.merged, source if self.keep else None)
+            held = self._held(before)
+            back = partial(invert, z=before, grid=self.grid, fixed_point=self.fixed_point)
             start, used = run(back, self._eps(None, held))
             evaluations += used
             forth = partial(ddim, noise=starting_at(start), grid=self.grid)
-            source, used = run(forth, self._eps(step.merged, held))
+            result, used = run(forth, self._eps(condition, held))
             evaluations += used
-            results.append(source)
+            results.append(result)
         self.edit_nfe = evaluations / max(1, len(steps))
         return results
+
+    @torch.no_grad()
+    def _labels(self, z: Tensor) -> Tensor:
+        """The classifier's labels (B, A) of latents (B, D), in natural units and within each attribute's range."""
+        labels = self.schema.predict(self.classifier(z, torch.zeros(len(z), device=z.device)))
+        for column, attribute in zip(labels.unbind(1), self.schema, strict=True):
+            if attribute.kind == "continuous":
+                column.clamp_(attribute.low, attribute.high)
+        return labels
+
+    @torch.no_grad()
+    def _moved(self, z: Tensor, condition: Condition, like: Tensor | None) -> Tensor:
+        """Latents (B, D) moved to what a condition asks for, and elsewhere to the readings of ``like`` (B, D).
+
+        This is Newton's method with a constant Jacobian: in a curved space, one step does not arrive.
+        """
+        outputs = self.classifier(z, torch.zeros(len(z), device=z.device))
+        wanted = self.schema.unit(likeliest_targets(condition, outputs, self.schema))
+        if like is not None:
+            wanted = torch.where(wanted.isnan(), expected_labels(self.classifier, like), wanted)
+        wanted = wanted.masked_fill(self.directions.isnan().any(1), math.nan)
+        for _ in range(MOVES):
+            z = regression_move(z, expected_labels(self.classifier, z), wanted, self.directions)
+        return z
+
+
+def likeliest_targets(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> Tensor:
+    """One value for each attribute that a condition asks for; a choice falls on the likeliest of its terms.
+
+    Args:
+        condition: a tree.
+        outputs: classifier outputs (B, K).
+        schema: the attributes.
+
+    Returns:
+        Targets (B, A) in natural units; NaN where nothing is asked, or ``~Name`` of a categorical attribute.
+    """
+    rows = outputs.new_full((len(outputs), len(schema)), math.nan)
+    for term in unscaled(condition):
+        match term:
+            case Not(And(terms)):
+                term = Or(tuple(Not(each) for each in terms))
+        if isinstance(term, Or):
+            chances = torch.stack([log_prob(each, outputs, schema) for each in term.terms])  # (terms, B)
+            answers = torch.stack([likeliest_targets(each, outputs, schema) for each in term.terms])
+            asked = answers[chances.argmax(0), torch.arange(len(outputs), device=outputs.device)]
+        else:
+            found = definite(term, schema, len(outputs))
+            asked = torch.full_like(rows, math.nan) if found is None else found.to(rows)
+        rows = torch.where(asked.isnan(), rows, asked)
+    return rows
+
+
+def keeping(condition: Condition, labels: Tensor, schema: AttributeSchema) -> Condition:
+    """The condition, and labels (B, A) for the attributes that it does not name.
+
+    Nothing is added for a sample of which nothing is asked, so that an empty edit stays one.
+    """
+    idle = ~named(condition, schema, len(labels)).any(1, keepdim=True).to(labels.device)
+    return merge([conjunction(labels.masked_fill(idle, math.nan), schema), condition])

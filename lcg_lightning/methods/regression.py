@@ -79,6 +79,21 @@ def regression_move(z: Tensor, reading: Tensor, wanted: Tensor, directions: Tens
     return z + steps @ torch.where(asked.any(0)[:, None], directions, 0.0)
 
 
+def fit_directions(store: LatentStore, space: LatentSpace) -> Tensor:
+    """The :func:`regression_directions` (A, D) of a store's train split; NaN for categorical attributes.
+
+    Raises:
+        UserError: labels that :func:`regression_directions` refuses.
+    """
+    latents, labels, _ = store.split("train")
+    units = store.schema.unit(labels)
+    units[:, [a.kind == "categorical" for a in store.schema]] = math.nan  # class numbers are no scale
+    try:
+        return regression_directions(space.standardize(latents), units)
+    except UserError as error:
+        raise UserError(f"{store.path}: {error}") from None
+
+
 class RegressionDirections(MovingMethod):
     """Moves a source by (target - reading) x direction for every attribute asked for.
 
@@ -122,13 +137,7 @@ class RegressionDirections(MovingMethod):
         """
         super().prepare(store, space)
         self.classifier = load_classifier(self.classifier_path, store)
-        latents, labels, _ = store.split("train")
-        units = store.schema.unit(labels)
-        units[:, [a.kind == "categorical" for a in store.schema]] = math.nan  # class numbers are no scale
-        try:
-            directions = regression_directions(space.standardize(latents), units)
-        except UserError as error:
-            raise UserError(f"{store.path}: {error}") from None
+        directions = fit_directions(store, space)
         self.register_buffer("directions", directions, persistent=False)  # (A, D)
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:

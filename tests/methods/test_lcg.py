@@ -16,7 +16,7 @@ from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.arithmetic import LatentArithmetic
 from lcg_lightning.methods.base import Edit, Method
-from lcg_lightning.methods.lcg import LatentClassifierGuidance
+from lcg_lightning.methods.lcg import LatentClassifierGuidance, likeliest_targets
 from lcg_lightning.methods.unguided import Unguided
 from tests.generators.published import diffae_checkpoint
 
@@ -45,6 +45,11 @@ class Normal:
 class Linear(Normal):
     """E[sigmoid(w.z_0) | z_t] as a logit, by MacKay's approximation."""
 
+    schema = SCHEMA
+
+    def __call__(self, z, t):
+        return self.forward_at(z, torch.ones((), dtype=torch.float64))
+
     def forward_at(self, z, a):
         return (a.sqrt() * z @ W / (1 + math.pi / 8 * (1 - a) * W.square().sum()).sqrt())[:, None]
 
@@ -52,7 +57,7 @@ class Linear(Normal):
 def lcg(**options):
     method = LatentClassifierGuidance("", "", **options)
     method.prior, method.classifier, method.schema = Normal(), Linear(), SCHEMA
-    method.grid = logsnr_grid(SCHEDULE, method.steps)
+    method.grid, method.directions = logsnr_grid(SCHEDULE, method.steps), W[None]
     return method
 
 
@@ -60,7 +65,8 @@ def noise(n):
     return lambda draw: sample_noise(0, range(n), (3,), draw).double()
 
 
-FORMS = [{}, {"source": "bayes"}, {"source": "likelihood", "eta": 0.3}, {"source": "none"}]
+PLAIN = {"anchor": "previous", "start": "source", "keep": False, "tau": 1.2}
+FORMS = [{}, PLAIN, {"source": "bayes"}, {"source": "likelihood", "eta": 0.3}, {"source": "none"}]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -88,7 +94,8 @@ def test_the_last_target_of_an_attribute_is_the_one_that_holds():
     z = noise(200)(9)
     heads = torch.tensor([[3.0, 0, 0], [0, 3.0, 0]], dtype=torch.float64)
     guided = lcg(scale=4.0, tau=2.0)
-    guided.classifier, guided.schema = Linear(), TWO
+    guided.classifier, guided.schema, guided.directions = Linear(), TWO, heads / 3
+    guided.classifier.schema = TWO
     guided.classifier.forward_at = lambda z, a: a.sqrt() * z @ heads.T
     moved = LatentArithmetic(scale=8.0)
     moved.schema, (moved.step, moved.weight), moved.bias = TWO, (heads / 3, heads), torch.zeros(2).double()
@@ -97,6 +104,60 @@ def test_the_last_target_of_an_attribute_is_the_one_that_holds():
         assert first.min() > 0.95
         assert last[0] < 0.05
         assert last[1] > 0.95
+
+
+def two(**options):
+    """Smiling and Hat, by heads that are 45 degrees apart."""
+    heads = torch.tensor([[3.0, 0, 0], [2, 2, 0]], dtype=torch.float64)
+    method = lcg(**options)
+    method.classifier, method.schema, method.directions = Linear(), TWO, heads / 5
+    method.classifier.schema = TWO
+    method.classifier.forward_at = lambda z, a: a.sqrt() * z @ heads.T
+    return method, heads
+
+
+def test_what_nobody_asks_for_is_kept_and_the_order_of_edits_does_not_matter():
+    z = noise(200)(9)
+    smiling, hat = parse("Smiling", TWO), parse("Hat", TWO)
+    changed = {}
+    for keep in (False, True):
+        method, heads = two(keep=keep)
+        after = method.edit(z, [Edit(smiling, smiling)])[0] @ heads.T
+        assert (after[:, 0] > 0).double().mean() > 0.95
+        changed[keep] = (after[:, 1].sigmoid() - (z @ heads.T)[:, 1].sigmoid()).abs().mean()
+    assert changed[True] < 0.6 * changed[False]
+    ends = []
+    for order in ((smiling, hat), (hat, smiling)):
+        steps = [Edit(c, merge(order[: k + 1])) for k, c in enumerate(order)]
+        ends.append(method.edit(z, steps)[-1])
+    torch.testing.assert_close(*ends)
+
+
+def test_a_regression_start_is_nearer_to_the_source_than_the_plain_form_at_the_same_success():
+    """Directions that the heads read exactly: z moves within their span, and no further than it must."""
+    z = noise(200)(9)
+    steps = [Edit(c, merge([parse("Smiling", TWO), c])) for c in (parse("Smiling", TWO), parse("Hat", TWO))]
+    found = {}
+    for name, options in {"default": {}, "plain": PLAIN}.items():
+        method, heads = two(**options)
+        end = method.edit(z, steps)[-1]
+        found[name] = ((end @ heads.T > 0).all(1).double().mean(), (end - z).norm(dim=1).mean())
+    assert found["default"][0] >= found["plain"][0]
+    assert found["default"][1] < found["plain"][1]
+
+
+def test_a_choice_goes_to_its_likeliest_term():
+    outputs = torch.tensor([[2.0, -1.0], [-3.0, 0.5]])
+    nan = math.nan
+    for text, expected in {
+        "Smiling | Hat": [[1, nan], [nan, 1]],
+        "~(Smiling & Hat)": [[nan, 0], [0, nan]],
+        "2*(~Smiling | ~Hat)": [[nan, 0], [0, nan]],
+        "(Smiling & Hat) | (~Smiling & ~Hat)": [[1, 1], [0, 0]],
+        "Smiling & ~Hat": [[1, 0], [1, 0]],
+    }.items():
+        found = likeliest_targets(parse(text, TWO), outputs, TWO)
+        torch.testing.assert_close(found, torch.tensor(expected).float(), equal_nan=True)
 
 
 @pytest.mark.parametrize(
