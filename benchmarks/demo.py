@@ -31,7 +31,7 @@ NETWORKS = {"lcg": ("prior", "classifier"), "regression": ("prior", "classifier"
 """What each method needs; any other needs nothing."""
 METHODS = ("lcg", "regression", "arithmetic", "unguided", "real", "oracle")
 TASKS = ("conditional-3", "zero-shot", "editing")
-EDIT_SCALES = {"lcg": (1.0, 8.0), "arithmetic": (2.0,)}  # beside each method's default
+EDIT_SCALES = {"lcg": (2.0, 4.0), "arithmetic": (2.0,)}  # beside each method's default
 CURVATURE = 0.3
 
 console = Console()

@@ -34,6 +34,8 @@ from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.methods.regression import expected_labels, fit_directions, regression_move
 from lcg_lightning.models.load import load_classifier, load_prior
 
+SCALE, EDIT_SCALE = 2.0, 8.0
+"""Guidance scales of generation and of edits; the latter goes with a small tau, since an edit moves by tau^2 scale."""
 MOVES = 3
 """Moves along regression directions, each from a new reading; more gained nothing."""
 
@@ -56,9 +58,9 @@ class LatentClassifierGuidance(Method):
     Args:
         prior: checkpoint of a ``LatentPrior``.
         classifier: checkpoint of a ``LatentClassifier``.
-        scale: guidance scale, the factor of grad log p(c | z_t). At 1, samples follow p(z_0 | c); at other scales they
-            follow p(z_0) p(c | z_0)^scale only roughly.
-        tau: how far an edit may move from an observed source, in standard deviations of standardized latents; 0.4 by
+        scale: guidance scale, the factor of grad log p(c | z_t); by default 2 for generation and 8 for edits. At 1,
+            samples follow p(z_0 | c); at other scales they follow p(z_0) p(c | z_0)^scale only roughly.
+        tau: how far an edit may move from an observed source, in standard deviations of standardized latents; 0.25 by
             default.
         sampler: sampler for generation: ddpm, ddim, dpmpp_2m, heun, or the import path of a sampler function or class
             (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
@@ -82,12 +84,13 @@ class LatentClassifierGuidance(Method):
 
     name = "lcg"
     edit_sampler = "ddim"
+    directions: Tensor
 
     def __init__(
         self,
         prior: Path,
         classifier: Path,
-        scale: float = 2.0,
+        scale: float | None = None,
         tau: float | None = None,
         sampler: SamplerName | Sampler = "dpmpp_2m",
         steps: int = 20,
@@ -100,7 +103,7 @@ class LatentClassifierGuidance(Method):
         keep: bool = True,
     ) -> None:
         if source == "observation":
-            tau = 0.4 if tau is None else tau
+            tau = 0.25 if tau is None else tau
         elif source != "none":
             eta = 0.5 if eta is None else eta
         super().__init__(
@@ -118,12 +121,13 @@ class LatentClassifierGuidance(Method):
             start=start,
             keep=keep,
         )
-        check_guidance(scale, interval)
+        self.scale, self.edit_scale = (SCALE, EDIT_SCALE) if scale is None else (scale, scale)
+        check_guidance(self.scale, interval)
         check_steps(steps)
         if fixed_point < 0:
             raise UserError(f"method lcg: fixed_point is {fixed_point}; give 0 or more")
         self.prior_path, self.classifier_path = prior, classifier
-        self.scale, self.tau, self.source, self.eta = scale, tau, source, eta
+        self.tau, self.source, self.eta = tau, source, eta
         self.sampler, self.sample = sampler_text(sampler), find_sampler(sampler)
         self.steps, self.interval, self.fixed_point = steps, interval, fixed_point
         self.anchor, self.start, self.keep = anchor, start, keep
@@ -164,7 +168,7 @@ class LatentClassifierGuidance(Method):
             return None
         return Source(source, self.source, self.tau, self.eta)
 
-    def _eps(self, condition: Condition | None, source: Source | None = None) -> EpsModel:
+    def _eps(self, condition: Condition | None, scale: float, source: Source | None = None) -> EpsModel:
         return guide(
             self.prior,
             self.classifier,
@@ -172,14 +176,14 @@ class LatentClassifierGuidance(Method):
             self.schema,
             self.prior.schedule,
             self.grid,
-            scale=self.scale,
+            scale=scale,
             interval=self.interval,
             source=source,
         )
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D) sampled from the prior under the condition."""
-        latents, self.nfe = run(lambda eps: self.sample(eps, noise, self.grid), self._eps(condition))
+        latents, self.nfe = run(lambda eps: self.sample(eps, noise, self.grid), self._eps(condition, self.scale))
         return latents
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
@@ -199,10 +203,10 @@ class LatentClassifierGuidance(Method):
                 before = self._moved(before, step.merged, source if self.keep else None)
             held = self._held(before)
             back = partial(invert, z=before, grid=self.grid, fixed_point=self.fixed_point)
-            start, used = run(back, self._eps(None, held))
+            start, used = run(back, self._eps(None, self.edit_scale, held))
             evaluations += used
             forth = partial(ddim, noise=starting_at(start), grid=self.grid)
-            result, used = run(forth, self._eps(condition, held))
+            result, used = run(forth, self._eps(condition, self.edit_scale, held))
             evaluations += used
             results.append(result)
         self.edit_nfe = evaluations / max(1, len(steps))

@@ -138,7 +138,7 @@ def test_a_regression_start_is_nearer_to_the_source_than_the_plain_form_at_the_s
     z = noise(200)(9)
     steps = [Edit(c, merge([parse("Smiling", TWO), c])) for c in (parse("Smiling", TWO), parse("Hat", TWO))]
     found = {}
-    for name, options in {"default": {}, "plain": PLAIN}.items():
+    for name, options in {"default": {}, "plain": {**PLAIN, "scale": 2.0}}.items():
         method, heads = two(**options)
         end = method.edit(z, steps)[-1]
         found[name] = ((end @ heads.T > 0).all(1).double().mean(), (end - z).norm(dim=1).mean())
@@ -187,6 +187,13 @@ def test_a_wider_tau_and_a_larger_scale_move_further():
     z = noise(50)(9)
     far = [lcg(scale=s, tau=t).edit(z, [HAT])[0] @ W for s, t in ((1, 0.5), (1, 1.5), (3, 1.5))]
     assert far[0].mean() < far[1].mean() < far[2].mean()
+
+
+def test_the_default_scale_is_2_for_generation_and_8_for_edits():
+    z, draws = noise(10)(9), noise(10)
+    assert torch.equal(lcg().generate(Is("Hat"), draws), lcg(scale=2.0).generate(Is("Hat"), draws))
+    assert torch.equal(lcg().edit(z, [HAT])[0], lcg(scale=8.0).edit(z, [HAT])[0])
+    assert not torch.equal(lcg().edit(z, [HAT])[0], lcg(scale=2.0).edit(z, [HAT])[0])
 
 
 def test_generation_follows_the_tilted_normal():
