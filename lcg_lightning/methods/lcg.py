@@ -31,7 +31,7 @@ from lcg_lightning.diffusion.samplers import (
 from lcg_lightning.diffusion.schedule import EpsModel
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Edit, Method
-from lcg_lightning.methods.regression import expected_labels, fit_directions, regression_move
+from lcg_lightning.methods.regression import expected_labels, fit_directions, regression_moves
 from lcg_lightning.models.load import load_classifier, load_prior
 
 SCALE, EDIT_SCALE = 2.0, 8.0
@@ -74,7 +74,7 @@ class LatentClassifierGuidance(Method):
         anchor: what a step of a sequence edits, under the targets of all steps so far: the ``original`` source, so that
             errors do not add up, or the ``previous`` step's result.
         start: where an edit starts, and what its source term ties it to: the ``source``, or the source moved by
-            ``regression`` (:func:`~lcg_lightning.methods.regression.regression_move`, three times). Where a
+            ``regression`` (:func:`~lcg_lightning.methods.regression.regression_moves`, three of them). Where a
             condition leaves a choice, this goes to the term that is likeliest at the source.
         keep: also ask for what the classifier reads off the original source, for every attribute that nobody asks for.
 
@@ -223,18 +223,12 @@ class LatentClassifierGuidance(Method):
 
     @torch.no_grad()
     def _moved(self, z: Tensor, condition: Condition, like: Tensor | None) -> Tensor:
-        """Latents (B, D) moved to what a condition asks for, and elsewhere to the readings of ``like`` (B, D).
-
-        This is Newton's method with a constant Jacobian: in a curved space, one step does not arrive.
-        """
+        """Latents (B, D) moved to what a condition asks for, and elsewhere to the readings of ``like`` (B, D)."""
         outputs = self.classifier(z, torch.zeros(len(z), device=z.device))
         wanted = self.schema.unit(likeliest_targets(condition, outputs, self.schema))
         if like is not None:
             wanted = torch.where(wanted.isnan(), expected_labels(self.classifier, like), wanted)
-        wanted = wanted.masked_fill(self.directions.isnan().any(1), math.nan)
-        for _ in range(MOVES):
-            z = regression_move(z, expected_labels(self.classifier, z), wanted, self.directions)
-        return z
+        return regression_moves(z, wanted, self.classifier, self.directions, MOVES)
 
 
 def likeliest_targets(condition: Condition, outputs: Tensor, schema: AttributeSchema) -> Tensor:

@@ -19,6 +19,7 @@ from lcg_lightning.methods.regression import (
     expected_labels,
     regression_directions,
     regression_move,
+    regression_moves,
 )
 
 SCHEMA = AttributeSchema((Attribute("Hat"), Attribute("Age", "continuous", low=0, high=100)))
@@ -126,3 +127,23 @@ def test_what_it_cannot_do_is_one_line(prepared):
     method.directions[0] = math.nan
     with pytest.raises(UserError, match="no direction for Hat"):
         method.edit(torch.zeros(1, D), [Edit(None, parse("Hat", SCHEMA))])
+
+
+def test_three_moves_arrive_in_a_curved_world_where_one_does_not():
+    """Age is read as u + sin(3 u) / 6, so directions that are right at slope 1 miss, and re-reading corrects them."""
+
+    class Curved(Reader):
+        def forward(self, z, t):
+            outputs = super().forward(z, t)
+            return torch.cat([outputs[:, :1], outputs[:, 1:2] + torch.sin(3 * outputs[:, 1:2]) / 6, outputs[:, 2:]], 1)
+
+    w, _, matrix = world(50, noise=0.0)
+    reader = Curved(matrix, 0.0, 1.0)
+    wanted = torch.stack([expected_labels(reader, w)[:, 0], torch.full((50,), 0.7)], 1)
+    errors = [
+        (expected_labels(reader, regression_moves(w, wanted, reader, matrix, moves)) - wanted).abs().amax(0)
+        for moves in (1, 3)
+    ]
+    assert errors[0][1] > 0.03
+    assert errors[1][1] < errors[0][1] / 10
+    assert errors[1][0] < 1e-6
