@@ -3,7 +3,7 @@
 from lcg_lightning.evaluation.metrics.accuracy import AttributeAccuracy, MetBefore
 from lcg_lightning.evaluation.metrics.base import ImageMetric
 from lcg_lightning.evaluation.metrics.conditional import TrueConditional
-from lcg_lightning.evaluation.metrics.disentanglement import UntouchedDrift
+from lcg_lightning.evaluation.metrics.disentanglement import EditStrength, UntouchedDrift
 from lcg_lightning.evaluation.metrics.fid import FrechetDistance, LatentFrechet
 from lcg_lightning.evaluation.metrics.identity import IdentityCosine, IdentityDistance
 from lcg_lightning.evaluation.metrics.undo import UndoDistance
@@ -17,6 +17,7 @@ METRICS: tuple[type[ImageMetric], ...] = (
     IdentityCosine,
     IdentityDistance,
     UntouchedDrift,
+    EditStrength,
     UndoDistance,
 )
 """The metrics that every evaluation uses if they apply, in the order of the leaderboard's columns."""

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.conditions import Condition
 from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.judged import Judged
+from lcg_lightning.evaluation.metrics.accuracy import attribute_scores
 from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 
 
@@ -33,8 +35,46 @@ def untouched_drift(before: Tensor, after: Tensor, named: Tensor, schema: Attrib
     >>> untouched_drift(before, after, torch.tensor([[True, False]]), schema)
     tensor([0.5000], dtype=torch.float64)
     """
-    moved = torch.stack([_movement(before, after, schema, name) for name in schema.names], 1)  # (B, A)
+    moved = _movements(before, after, schema)
     return torch.where(named.to(moved.device), torch.nan, moved).nanmean(1)
+
+
+def edit_strength(before: Tensor, after: Tensor, asked: Condition, named: Tensor, schema: AttributeSchema) -> Tensor:
+    """Disentangled edit strength: the gain in what was asked, minus the largest change of anything else.
+
+    The gain is the mean :func:`~lcg_lightning.evaluation.metrics.accuracy.attribute_scores` of the requested
+    attributes after the edit minus that before it; for a condition that leaves a choice, that of the joint score. The
+    change of an attribute is that of :func:`untouched_drift`. So 1 is a complete edit of sources that had nothing of
+    what was asked, and 0 is what doing nothing gets. LACE (arXiv 2110.10873) reports a figure of that name from
+    accuracies over all samples; this one is defined here, for each sample, and the two cannot be compared.
+
+    Args:
+        before: Classifier outputs (B, K) for the sources.
+        after: Classifier outputs (B, K) for the edits.
+        asked: What the edit should meet; targets per sample are (B,).
+        named: (B, A) bool; False = no step names the attribute, so it should stay.
+        schema: Layout of outputs and labels.
+
+    Returns:
+        Strength (B,) float64 in [-2, 1].
+
+    >>> from lcg_lightning.attributes import Attribute
+    >>> from lcg_lightning.conditions import parse
+    >>> schema = AttributeSchema((Attribute("Smiling"), Attribute("Hat"), Attribute("Bald")))
+    >>> before, after = torch.tensor([[-90.0, -90.0, 0.0]]), torch.tensor([[90.0, 0.0, 0.0]])
+    >>> edit_strength(before, after, parse("Smiling", schema), torch.tensor([[True, False, False]]), schema)
+    tensor([0.5000], dtype=torch.float64)
+    """
+    was, now = (attribute_scores(schema.predict(x), asked, schema)[:, -2:] for x in (before, after))
+    gain = now - was
+    gain = torch.where(gain[:, 0].isnan(), gain[:, 1], gain[:, 0])
+    moved = _movements(before, after, schema)
+    return gain - moved.masked_fill(named.to(moved.device), 0.0).amax(1)
+
+
+def _movements(before: Tensor, after: Tensor, schema: AttributeSchema) -> Tensor:
+    """Change (B, A) float64 of each attribute, from outputs (B, K)."""
+    return torch.stack([_movement(before, after, schema, name) for name in schema.names], 1)
 
 
 def _movement(before: Tensor, after: Tensor, schema: AttributeSchema, name: str) -> Tensor:
@@ -81,3 +121,15 @@ class UntouchedDrift(PerSampleMetric):
         assert samples.source is not None
         moved = untouched_drift(samples.source.outputs, samples.result.outputs, samples.named, self.schema)
         return moved[:, None]
+
+
+class EditStrength(UntouchedDrift):
+    """Mean :func:`edit_strength` over all samples, from the source to the last step of its edit."""
+
+    columns = (Column("des", "Edit strength", low=-2.0, high=1.0),)
+
+    def measure(self, samples: Judged) -> Tensor:
+        """Strengths (B, 1)."""
+        assert samples.source is not None
+        before, after = samples.source.outputs, samples.result.outputs
+        return edit_strength(before, after, samples.asked, samples.named, self.schema)[:, None]
