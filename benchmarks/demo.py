@@ -25,7 +25,7 @@ from lcg_lightning.synthfaces.faces import SCHEMA
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASK_FILES = Path(__file__).resolve().parent / "tasks"
 MARK = ".lcg-demo"  # in folders that a demo made, and so may remove
-NETWORKS = {"lcg": ("prior", "classifier"), "regression": ("prior", "classifier")} | dict.fromkeys(
+NETWORKS = dict.fromkeys(("lcg", "regression", "rejection"), ("prior", "classifier")) | dict.fromkeys(
     ("arithmetic", "unguided"), ("prior",)
 )
 """What each method needs; any other needs nothing."""

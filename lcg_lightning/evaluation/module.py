@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -210,7 +211,7 @@ class Evaluation(LightningModule):
             columns=[column for metric in chosen for column in metric.columns],
             metrics={},
         )
-        self.gallery, self.seconds, self.summary = Gallery(), 0.0, ""
+        self.gallery, self.seconds, self.answered, self.summary = Gallery(), 0.0, 0, ""
 
     def configure_callbacks(self) -> list[Callback]:
         """If the run fails, releases the folder; if the method diverged, a record there says so."""
@@ -270,6 +271,7 @@ class Evaluation(LightningModule):
         begin = clock(self.device)
         latents = group.answers(self.method, rows, noise)
         self.seconds += clock(self.device) - begin
+        self.answered += len(rows)
         refuse_broken(latents, index, self.label)
         pictures = self.decoding.of(rows, index)
         source, before = pictures(rows) if self.task.edits else None, None
@@ -295,14 +297,15 @@ class Evaluation(LightningModule):
             self.log(name, estimate.value, rank_zero_only=True)
         record = self._measured()
         kind, memory = next(iter(record.memory.items()))
-        peaks = self.trainer.strategy.reduce(
-            torch.tensor([record.seconds, memory], device=self.device), reduce_op="max"
-        )
+        strategy, own = self.trainer.strategy, partial(torch.tensor, device=self.device)
+        peaks = strategy.reduce(own([record.seconds, memory]), reduce_op="max")
+        spent = strategy.reduce(own([record.nfe * self.answered, self.answered], dtype=torch.float64), reduce_op="sum")
         shown = self.gallery.gathered()
         if not self.trainer.is_global_zero:
             return
         seconds, memory = peaks.tolist()
-        self.record = replace(record, seconds=seconds, memory={kind: int(memory)}, metrics=found)
+        nfe = (spent[0] / spent[1]).item()  # it may differ from sample to sample, and so between processes
+        self.record = replace(record, nfe=nfe, seconds=seconds, memory={kind: int(memory)}, metrics=found)
         write_results(self.claim, self.record, samples, shown, edits=self.task.edits)
         log_figures(self.loggers, found, self.claim.path / "samples.png")
         self.summary = f"{self.record.summary()}; record: {self.claim.path / 'record.json'}"
