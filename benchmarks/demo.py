@@ -41,8 +41,8 @@ def demo(
     out: Path = Path("runs/demo"),
     train: int = 10000,
     test: int = 1000,
-    epochs: int = 30,
-    n: int = 500,
+    epochs: int = 15,
+    n: int = 300,
     n_edit: int = 300,
 ) -> None:
     """Run the whole path and write everything below one folder.
