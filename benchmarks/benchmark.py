@@ -89,6 +89,7 @@ class World:
         self.rows: dict[str, int] = options["rows"]
         self.seeds: int = options["seeds"]
         self.networks: list[str] = options["networks"]
+        self.training: dict[str, dict[str, int]] = options.get("training", {})
         self.tasks: dict[str, dict[str, Any]] = options["tasks"]
         self.methods: list[str] = options["methods"]
 
@@ -130,10 +131,22 @@ class World:
                     f"--data.init_args.store={self.folder / 'store'}",
                     f"--seed_everything={seed}",
                     *([f"--model.init_args.seed={seed}"] if network in SEEDED else []),
+                    *self.length(network),
                     "--trainer.enable_progress_bar=false",
                     f"--trainer.default_root_dir={out}",
                 )
                 yield Job(f"{self.name}/{network}-{seed}", argv, out)
+
+    def length(self, network: str) -> list[str]:
+        """Arguments for a training of another length than the configuration's."""
+        if network not in self.training:
+            return []
+        epochs, steps = self.training[network]["epochs"], self.training[network]["steps"]
+        return [
+            f"--trainer.max_epochs={epochs}",
+            f"--model.init_args.decay_steps={steps}",
+            f"--trainer.check_val_every_n_epoch={max(1, epochs // 2)}",
+        ]
 
     def checkpoint(self, network: str, seed: int) -> Path:
         """Where a network's training leaves it."""

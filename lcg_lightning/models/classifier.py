@@ -62,7 +62,7 @@ class LatentClassifier(NoisedLatentModule):
 
     ema: LatentClassifierNet
     net: LatentClassifierNet
-    cleaner = 2.0  # there is more to tell apart at clean levels, and edits ask at no others
+    cleaner = 3.0  # there is more to tell apart at clean levels, and edits ask at no others
 
     def __init__(
         self,

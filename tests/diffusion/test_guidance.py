@@ -10,6 +10,7 @@ from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import And, Is, Not, Or, Scaled, log_prob
 from lcg_lightning.diffusion.grids import logsnr_grid, uniform_grid
 from lcg_lightning.diffusion.guidance import Source, guide
+from lcg_lightning.diffusion.samplers import dpmpp_2m
 from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
 from lcg_lightning.networks.latent import LatentClassifierNet, LatentMLP
@@ -261,3 +262,17 @@ def test_an_observed_source_bounds_the_times_of_guidance(networks):
     assert not torch.equal(asked(z, 0), unasked(z, 0))
     with pytest.raises(UserError, match=r"the interval .* holds no time .* those lie from 0\.00 to 0\.14"):
         guide(prior, classifier, Is("a"), BINARY, SCHEDULE, GRID, interval=(bound + 0.01, 1.0), source=source)
+
+
+def test_a_sure_head_does_not_make_a_large_scale_diverge():
+    schema = AttributeSchema((Attribute("age", "continuous"),))
+    prior = Exact(lambda z, a: math.sqrt(1 - a) * z)  # of a standard Gaussian
+
+    def age(z, a):  # exactly linear in one coordinate
+        mean, variance = 0.5 + 0.15 * math.sqrt(a) * z[:, 0], 0.15**2 * (1 - a)
+        return torch.stack([mean, torch.full_like(mean, math.log(variance))], 1)
+
+    grid = logsnr_grid(SCHEDULE, 20)
+    model = guide(prior, Exact(age), Is("age", 0.7), schema, SCHEDULE, grid, scale=4.0)
+    result = dpmpp_2m(model, lambda _: draw(64, 2), grid)
+    assert (0.5 + 0.15 * result[:, 0] - 0.7).abs().max() < 0.1
