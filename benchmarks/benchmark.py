@@ -64,7 +64,7 @@ def benchmark(
     """
     begin = time.perf_counter()
     text = yaml.safe_load(plan.read_text())
-    worlds = [World(name, out / name, options) for name, options in text["worlds"].items()]
+    worlds = [World(name, out / name, options, text["steps"]) for name, options in text["worlds"].items()]
     failed = run_all("Faces and stores", [job for world in worlds for job in world.faces()], workers)
     failed += run_all("Stores", [world.store() for world in worlds], workers)
     failed += run_all("Networks", [job for world in worlds for job in world.fits()], workers)
@@ -83,13 +83,12 @@ def benchmark(
 class World:
     """One generator with its store, its networks and its evaluations."""
 
-    def __init__(self, name: str, folder: Path, options: dict[str, Any]) -> None:
-        self.name, self.folder = name, folder
+    def __init__(self, name: str, folder: Path, options: dict[str, Any], steps: dict[str, int]) -> None:
+        self.name, self.folder, self.steps = name, folder, steps
         self.curvature: float | None = options.get("curvature")
         self.rows: dict[str, int] = options["rows"]
         self.seeds: int = options["seeds"]
         self.networks: list[str] = options["networks"]
-        self.training: dict[str, dict[str, int]] = options.get("training", {})
         self.tasks: dict[str, dict[str, Any]] = options["tasks"]
         self.methods: list[str] = options["methods"]
 
@@ -131,22 +130,14 @@ class World:
                     f"--data.init_args.store={self.folder / 'store'}",
                     f"--seed_everything={seed}",
                     *([f"--model.init_args.seed={seed}"] if network in SEEDED else []),
-                    *self.length(network),
+                    "--trainer.max_epochs=-1",
+                    f"--trainer.max_steps={self.steps[network]}",
+                    f"--model.init_args.decay_steps={self.steps[network]}",
+                    "--trainer.check_val_every_n_epoch=10",
                     "--trainer.enable_progress_bar=false",
                     f"--trainer.default_root_dir={out}",
                 )
                 yield Job(f"{self.name}/{network}-{seed}", argv, out)
-
-    def length(self, network: str) -> list[str]:
-        """Arguments for a training of another length than the configuration's."""
-        if network not in self.training:
-            return []
-        epochs, steps = self.training[network]["epochs"], self.training[network]["steps"]
-        return [
-            f"--trainer.max_epochs={epochs}",
-            f"--model.init_args.decay_steps={steps}",
-            f"--trainer.check_val_every_n_epoch={max(1, epochs // 2)}",
-        ]
 
     def checkpoint(self, network: str, seed: int) -> Path:
         """Where a network's training leaves it."""
