@@ -33,7 +33,7 @@ class Record:
     seed: int
     sampler: str
     nfe: float
-    """Function evaluations of the prior per sample."""
+    """Evaluations per sample of the network that the method integrates, such as the prior."""
     seconds: float
     """Wall time of generating all samples."""
     memory: Mapping[str, int]

@@ -39,10 +39,10 @@ class Method(nn.Module):
     """Split of the store whose rows the evaluation asks about; it is set before :meth:`prepare`."""
     sampler: str = "none"
     nfe: float = 0.0
-    """Function evaluations of the prior for one generated sample."""
+    """Evaluations of the network that the method integrates, such as the prior, for one generated sample."""
     edit_sampler: str = "none"
     edit_nfe: float = 0.0
-    """Function evaluations of the prior for one step of an edit."""
+    """The same for one step of an edit."""
     ranked: bool = True
     """Whether the method competes on leaderboards; one that knows the truth does not."""
 

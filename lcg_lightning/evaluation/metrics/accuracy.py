@@ -143,6 +143,7 @@ class AttributeAccuracy(PerSampleMetric):
         Column("acc", "Accuracy", low=0.0, high=1.0),
     )
     steps = 1
+    shares = True
 
     def applies(self, setting: Setting) -> bool:
         """If there is a judge."""
@@ -172,7 +173,7 @@ class AttributeAccuracy(PerSampleMetric):
 class MetBefore(PerSampleMetric):
     """Share of the edits that ask for nothing new, which no other figure counts: ``acc_joint/met_before``."""
 
-    counts_all = True
+    counts_all = shares = True
 
     def applies(self, setting: Setting) -> bool:
         """For edits, if there is a judge."""

@@ -128,6 +128,8 @@ class PerSampleMetric(ImageMetric):
     rows: list[Tensor]
     counts_all = False
     """Whether edits that ask for nothing new count too."""
+    shares = False
+    """Whether numbers that are all 0 or 1 are hits, whose share has an interval of its own; see ``bootstrap_mean``."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
@@ -166,7 +168,7 @@ class PerSampleMetric(ImageMetric):
             raise UserError(f"{type(self).__name__}: a sample's value is infinite; check the images")
         keep = np.flatnonzero((~np.isnan(values)).sum(0)).tolist()
         names = [self.names[i] for i in keep]
-        return dict(zip(names, bootstrap_mean(values[:, keep]), strict=True)) if names else {}
+        return dict(zip(names, bootstrap_mean(values[:, keep], self.shares), strict=True)) if names else {}
 
     def per_sample(self) -> dict[str, NDArray[np.float64]]:
         """The numbers (N,) of all processes' samples, by sample index, whose means :meth:`compute` gave."""

@@ -8,24 +8,31 @@ from lcg_lightning.evaluation.bootstrap import bootstrap_means
 from lcg_lightning.evaluation.estimates import Estimate
 
 
-def bootstrap_mean(values: NDArray[np.float64], resamples: int = 1000, seed: int = 0) -> list[Estimate]:
+def bootstrap_mean(values: NDArray[np.float64], shares: bool = False) -> list[Estimate]:
     """Mean over samples of each column, with percentile bootstrap intervals (Efron, 1979).
 
     All columns are resampled together by a separately seeded generator, so the same rows give the same bounds.
 
     Args:
         values: (N, C) float64, N >= 1; NaN entries are ignored, and every column needs one other entry.
-        resamples: Number of bootstrap resamples.
-        seed: Seed of the resampling.
+        shares: whether a column of zeros and ones is a share of hits. Its interval is then Wilson's (1927), since the
+            bootstrap's has no width where all samples hit.
 
     Returns:
         One estimate per column.
 
     >>> bootstrap_mean(np.array([[1.0], [1.0], [np.nan]]))
     [Estimate(value=1.0, low=1.0, high=1.0)]
+    >>> [(value, low, high)] = bootstrap_mean(np.ones((300, 1)), shares=True)
+    >>> round(low, 4), high
+    (0.9874, 1.0)
     """
-    low, high = np.nanpercentile(bootstrap_means(values, resamples, seed), [2.5, 97.5], axis=0)
-    value = np.nansum(values, 0) / (~np.isnan(values)).sum(0)
+    low, high = np.nanpercentile(bootstrap_means(values), [2.5, 97.5], axis=0)
+    counted = (~np.isnan(values)).sum(0)
+    value = np.nansum(values, 0) / counted
+    for i in np.flatnonzero(np.isin(values, [0, 1]).sum(0) == counted) if shares else ():
+        hits = stats.binomtest(round(value[i] * counted[i]), counted[i])
+        low[i], high[i] = hits.proportion_ci(method="wilson")
     return [Estimate(*map(float, column)) for column in zip(value, low, high, strict=True)]
 
 

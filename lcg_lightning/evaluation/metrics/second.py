@@ -30,6 +30,7 @@ class SecondAccuracy(PerSampleMetric):
     columns: Sequence[Column] = (
         Column("acc_joint_second", "Joint accuracy, second judge", low=0.0, high=1.0, checks="acc_joint"),
     )
+    shares = True
 
     def __init__(self, judge: str | dict[str, Any]) -> None:
         super().__init__(judge=plain_spec(judge))

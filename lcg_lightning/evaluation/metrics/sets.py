@@ -108,7 +108,7 @@ class PrecisionRecall(SetMetric):
 
     A set's manifold is the union of balls around its features, each reaching to the third nearest other one.
     ``precision`` is the share of generated features in the reference's manifold, ``recall`` the share of reference
-    features in the generated one's. Both depend on the number of samples on either side. The bootstrap intervals hold
+    features in the generated one's. Both depend on the number of samples on either side. The intervals, Wilson's, hold
     the manifolds fixed.
     """
 
@@ -120,7 +120,7 @@ class PrecisionRecall(SetMetric):
     def compare(self, x: Tensor, y: Tensor, x_index: Tensor, y_index: Tensor) -> dict[str, Estimate]:
         """Both shares."""
         inside = {"precision": within_manifold(x, y), "recall": within_manifold(y, x)}
-        return {name: bootstrap_mean(hits.double()[:, None].numpy())[0] for name, hits in inside.items()}
+        return {name: bootstrap_mean(hits.double()[:, None].numpy(), shares=True)[0] for name, hits in inside.items()}
 
 
 def within_manifold(x: Tensor, y: Tensor, k: int = 3) -> Tensor:

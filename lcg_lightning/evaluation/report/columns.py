@@ -107,12 +107,8 @@ def columns(rows: Sequence[Row]) -> dict[Key, tuple[Column, str]]:
 
 
 def best(rows: Sequence[Row], key: Key, column: Column) -> list[Row]:
-    """The competing rows that none beats in a column: those of rank 1, or without ranks that of the best figure."""
-    mine = [row for row in rows if row["ranked"] and key in keys(row) and row[column.name] is not None]
-    if any(column.name in row["ranks"] for row in mine):
-        return [row for row in mine if row["ranks"].get(column.name) == 1]
-    top = max if column.higher_is_better else min
-    return [row for row in mine if row[column.name] == top(each[column.name] for each in mine)] if len(mine) > 1 else []
+    """The rows of rank 1 in a column; none where the figures belong to no samples, so that they cannot be paired."""
+    return [row for row in rows if key in keys(row) and row["ranks"].get(column.name) == 1]
 
 
 def refuted(row: Row) -> bool:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _TINY = 1e-6
 """Differences up to this size are rounding: processes and batches change figures in float32 by less."""
+_LEAST = 6
+"""Samples that must differ for a difference to count: 5, all in one direction, give p = .06 in an exact sign test."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,8 @@ class Drawn:
     """Noise seed of each run."""
     values: Sequence[float]
     """Figure of each run."""
+    samples: "NDArray[np.float64]"
+    """(R, n) figures of single samples."""
     resampled: "NDArray[np.float64]"
     """(R, B) means over resampled samples; the draws are the same for all runs of equally many samples."""
 
@@ -37,10 +41,11 @@ def draw(runs: Sequence[Run]) -> dict[str, Drawn]:
 
     from lcg_lightning.evaluation.bootstrap import bootstrap_means
 
-    means = np.stack([bootstrap_means(np.stack([run.samples[name] for name in names], 1)) for run in runs])  # (R, B, C)
+    samples = np.stack([np.stack([run.samples[name] for name in names], 1) for run in runs])  # (R, n, C)
+    means = np.stack([bootstrap_means(each) for each in samples])  # (R, B, C)
     seeds = [run.record.seed for run in runs]
     return {
-        name: Drawn(seeds, [run.record.metrics[name].value for run in runs], means[..., i])
+        name: Drawn(seeds, [run.record.metrics[name].value for run in runs], samples[..., i], means[..., i])
         for i, name in enumerate(names)
     }
 
@@ -53,21 +58,25 @@ def difference(a: Drawn, b: Drawn) -> Estimate | None:
     """Figure of a minus figure of b, with a 95 % interval over the samples that both were given.
 
     Runs of a noise seed that the other lacks are left out; without a common seed there is no difference. Where a row
-    has several runs, the interval covers its seeds, see :func:`over_seeds`.
+    has several runs, the interval covers its seeds, see :func:`over_seeds`. The bootstrap's interval is too short where
+    few samples differ, as near an accuracy of 1: with fewer than :data:`_LEAST` of them it is made to hold 0.
     """
     import numpy as np
 
     shared = set(a.seeds) & set(b.seeds)
     if not shared:
         return None
-    value, resampled, margin = 0.0, np.zeros(()), 0.0
+    value, gaps, resampled, margin = 0.0, np.zeros(()), np.zeros(()), 0.0
     for sign, each in ((1, a), (-1, b)):
         used = [i for i, seed in enumerate(each.seeds) if seed in shared]
         value += sign * math.fsum(each.values[i] for i in used) / len(used)
+        gaps = gaps + sign * each.samples[used].mean(0)
         resampled = resampled + sign * each.resampled[used].mean(0)
         margin = math.hypot(margin, _margin(each.values, len(used)))
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return _widened(Estimate(value, float(low), float(high)), margin)
+    low, high = map(float, np.nanpercentile(resampled, [2.5, 97.5]))
+    if (np.abs(gaps) > _TINY).sum() < _LEAST:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return _widened(Estimate(value, low, high), margin)
 
 
 def better(estimate: Estimate, column: Column) -> bool:
@@ -75,24 +84,19 @@ def better(estimate: Estimate, column: Column) -> bool:
     return estimate.low > _TINY if column.higher_is_better else estimate.high < -_TINY
 
 
-def over_seeds(runs: Sequence[Run], column: Column, drawn: Drawn | None) -> Estimate:
+def over_seeds(runs: Sequence[Run], column: Column) -> Estimate:
     """One figure of runs that differ in seeds: their mean, with a 95 % interval over samples and seeds.
 
-    The half-widths over samples (bootstrap of the mean over runs; for figures that are no means over samples, the mean
-    of the runs' own) and over seeds (t s / sqrt(R), with the standard deviation s of the R runs' figures and the .975
-    quantile t of Student's distribution with R - 1 degrees of freedom) add in quadrature. One run keeps its own
-    interval, which says nothing of other seeds.
+    The half-widths over samples (the mean of the runs' own) and over seeds (t s / sqrt(R), with the standard deviation
+    s of the R runs' figures and the .975 quantile t of Student's distribution with R - 1 degrees of freedom) add in
+    quadrature. One run keeps its own interval, which says nothing of other seeds.
     """
     estimates = [run.record.metrics[column.name] for run in runs]
     if len(runs) == 1:
         return estimates[0]
-    value, low, high = (math.fsum(each) / len(runs) for each in zip(*estimates, strict=True))
-    if drawn is not None:
-        import numpy as np
-
-        low, high = map(float, np.nanpercentile(drawn.resampled.mean(0), [2.5, 97.5]))
-    wide = _widened(Estimate(value, low, high), _margin([each.value for each in estimates], len(runs)))
-    return Estimate(value, max(wide.low, column.low), min(wide.high, column.high))
+    mean = Estimate(*(math.fsum(each) / len(runs) for each in zip(*estimates, strict=True)))
+    wide = _widened(mean, _margin([each.value for each in estimates], len(runs)))
+    return wide._replace(low=max(wide.low, column.low), high=min(wide.high, column.high))
 
 
 def spread(runs: Sequence[Run], name: str) -> float | None:

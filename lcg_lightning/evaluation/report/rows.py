@@ -18,19 +18,19 @@ def build(runs: Sequence[Run]) -> list[Row]:
     names = in_order([column.name for column in run.record.columns] for run in runs)
     entries = by_seeds(runs)
     drawn = {id(entry): paired.draw(entry) for entry in entries}
-    rows = [_row(entry, names, drawn[id(entry)]) for entry in entries]
+    rows = [_row(entry, names) for entry in entries]
     figures = {id(row): drawn[id(entry)] for row, entry in zip(rows, entries, strict=True)}
     for table in tables(rows):
         _compare(table, figures)
     return [row for table in tables(rows) for row in table]
 
 
-def _row(runs: Sequence[Run], names: Sequence[str], drawn: Mapping[str, Drawn]) -> Row:
+def _row(runs: Sequence[Run], names: Sequence[str]) -> Row:
     record, path = runs[0].record, runs[0].path
     basis = runs[0].basis
     columns = {column.name: column for column in record.columns}
     measured = {
-        name: paired.over_seeds(runs, columns[name], drawn.get(name))
+        name: paired.over_seeds(runs, columns[name])
         for name in names
         if name in columns and all(name in run.record.metrics for run in runs)
     }

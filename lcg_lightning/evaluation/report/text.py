@@ -13,13 +13,16 @@ from lcg_lightning.evaluation.report.columns import Row, best, columns, keys, re
 
 MISSING = "—"
 NOTE = (
-    "Brackets are 95 % intervals: the bootstrap over samples, for FID the delete-one-group jackknife; rows of several "
-    "runs are means over their seeds, and the intervals cover these too. Raised digits are ranks: one more than the "
-    "number of rows that are better on the same samples, where the 95 % interval of the paired difference leaves "
-    "out 0; so rows can share a rank. Bold is the first rank. Methods that know the truth have none. Tables hold "
-    "one generator, store and set of questions; figures with another judge, reference or number of samples have their "
-    "own columns. NFE counts the prior's function evaluations per sample; s is the time to generate all n samples, in "
-    "seconds; † marks a joint accuracy that falls under the second judge, beyond both intervals."
+    "Brackets are 95 % intervals: Wilson's for shares of hits, the bootstrap over samples for other means, and the "
+    "delete-one-group jackknife for distances between sets (FID, KID, energy). Rows of several runs are means over "
+    "their seeds, and the intervals cover these too. Raised digits are ranks: one more than the number of rows that "
+    "are better on the same samples, where the 95 % interval of the paired difference leaves out 0, with no correction "
+    "for the number of comparisons; so rows can share a rank. Bold is the first rank. Methods that know the truth have "
+    "none, nor do distances between sets, which cannot be paired. Tables hold one generator, store and set of "
+    "questions; figures with another judge, reference or number of samples have their own columns. NFE counts "
+    "evaluations per sample of the network that a method integrates: a prior, a flow, or LACE's classifiers; s is the "
+    "time to generate all n samples, in seconds; † marks a joint accuracy that falls under the second judge, beyond "
+    "both intervals."
 )
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -92,7 +95,7 @@ def described(rows: Sequence[Row]) -> tuple[str, Said, Said]:
         **({"Runs": lambda row: str(len(row["runs"]))} if any(len(row["runs"]) > 1 for row in rows) else {}),
         **{_named(key): partial(_stated, key=key) for key in apart if key not in shared},
     }
-    cost: Said = {"NFE": lambda row: f"{row['nfe']:g}", "s": lambda row: f"{row['seconds']:.1f}"}
+    cost: Said = {"NFE": lambda row: f"{row['nfe']:.4g}", "s": lambda row: f"{row['seconds']:.1f}"}
     return ", ".join(f"{_named(key).replace('_', ' ')} {value}" for key, value in shared.items()), about, cost
 
 

@@ -58,6 +58,18 @@ def test_a_rank_is_shared_where_the_interval_holds_zero(tmp_path):
     assert f"| {far['id_distance'].mean():.3f}⁴ [" in text
 
 
+@pytest.mark.parametrize(("more", "ranks"), [(5, [1, 1]), (6, [1, 2])])
+def test_a_difference_of_few_hits_counts_where_a_sign_test_finds_one(more, ranks, tmp_path):
+    hits = np.ones(N)
+    fewer = hits.copy()
+    fewer[:more] = 0
+    assert (scipy.stats.binomtest(more, more).pvalue < 0.05) == (ranks == [1, 2])
+    for name, values in {"a": hits, "b": fewer}.items():
+        made.run(tmp_path / name, {"acc_joint": values}, method=name)
+    found = rows(tmp_path)
+    assert [found[name]["ranks"]["acc_joint"] for name in "ab"] == ranks
+
+
 def test_figures_that_differ_by_rounding_share_a_rank(tmp_path):
     a, _ = correlated(gain=0.0)
     made.run(tmp_path / "a", a, method="a")
