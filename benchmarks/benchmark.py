@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,15 @@ HERE = Path(os.path.relpath(Path(__file__).resolve().parent))  # relative, as re
 CONFIGS = HERE.parent / "configs"
 SEEDED = {"prior", "classifier"}
 """Networks that are trained with every seed; the baselines' own are trained once."""
+
+TRAINED = {
+    "prior": "prior/synthfaces.yaml",
+    "classifier": "classifier/synthfaces.yaml",
+    "clean": "classifier/clean.yaml",
+    "conditional": "prior/conditional.yaml",
+    "flow": "flow/synthfaces.yaml",
+}
+"""The configuration that trains each network."""
 
 console = Console()
 
@@ -64,6 +74,8 @@ def benchmark(
     """
     begin = time.perf_counter()
     text = yaml.safe_load(plan.read_text())
+    if faults := list(unknown(text)):
+        raise SystemExit(f"{plan}: " + "; ".join(faults))
     worlds = [World(name, out / name, options, text["steps"]) for name, options in text["worlds"].items()]
     failed = run_all("Faces and stores", [job for world in worlds for job in world.faces()], workers)
     failed += run_all("Stores", [world.store() for world in worlds], workers)
@@ -126,7 +138,7 @@ class World:
                 out = self.checkpoint(network, seed).parent
                 argv = (
                     "fit",
-                    f"--config={config_of(network)}",
+                    f"--config={CONFIGS / TRAINED[network]}",
                     f"--data.init_args.store={self.folder / 'store'}",
                     f"--seed_everything={seed}",
                     *([f"--model.init_args.seed={seed}"] if network in SEEDED else []),
@@ -248,18 +260,21 @@ def _kept_and_done(figures: Mapping[str, float]) -> float:
     return 2.0 * figures["acc_joint"] * kept / max(figures["acc_joint"] + kept, 1e-9)
 
 
-def config_of(network: str) -> Path:
-    """The configuration that trains a network."""
-    return (
-        CONFIGS
-        / {
-            "prior": "prior/synthfaces.yaml",
-            "classifier": "classifier/synthfaces.yaml",
-            "clean": "classifier/clean.yaml",
-            "conditional": "prior/conditional.yaml",
-            "flow": "flow/synthfaces.yaml",
-        }[network]
-    )
+def unknown(plan: dict[str, Any]) -> Iterator[str]:
+    """What a plan names and nobody has, before anything runs."""
+    for name, world in plan["worlds"].items():
+        for kind, named, known in (
+            ("method", world["methods"], plan["methods"]),
+            ("task", world["tasks"], [path.stem for path in (HERE / "tasks").glob("*.yaml")]),
+            ("network", world["networks"], TRAINED.keys() & plan["steps"]),
+        ):
+            for each in sorted(set(named) - set(known)):
+                yield f"world {name}: no {kind} {each}; there are {', '.join(sorted(known))}"
+        for method in set(world["methods"]) & plan["methods"].keys():
+            if not (CONFIGS / f"evaluation/{method}.yaml").exists():
+                yield f"method {method}: no file {CONFIGS}/evaluation/{method}.yaml"
+            for network in set(plan["methods"][method].get("networks", {}).values()) - set(world["networks"]):
+                yield f"world {name}: method {method} needs the network {network}, which the world does not train"
 
 
 def run_all(title: str, jobs: Iterable[Job], workers: int) -> list[str]:
@@ -268,7 +283,8 @@ def run_all(title: str, jobs: Iterable[Job], workers: int) -> list[str]:
     left = [job for job in jobs if not is_done(job)]
     console.rule(f"{title}: {len(left)} of {len(jobs)} to do", align="left")
     failed, begin = [], time.perf_counter()
-    with ProcessPoolExecutor(max(1, min(workers, len(left))), multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, min(workers, len(left))), context, end_with, (os.getpid(),)) as pool:
         waiting = {pool.submit(work, job): job for job in left}
         for count, future in enumerate(as_completed(waiting), 1):
             job, (ok, seconds, words) = waiting[future], future.result()
@@ -280,6 +296,17 @@ def run_all(title: str, jobs: Iterable[Job], workers: int) -> list[str]:
             if not ok:
                 failed.append(job.name)
     return failed
+
+
+def end_with(parent: int) -> None:
+    """Lets a worker process end when its parent does, however that ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def mark(job: Job) -> Path:

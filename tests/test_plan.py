@@ -1,0 +1,33 @@
+"""The benchmark's plan is checked before anything runs."""
+
+import copy
+
+import pytest
+import yaml
+
+from benchmarks.benchmark import unknown
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("methods", "world exact: no method magic"),
+        ("tasks", "world exact: no task magic"),
+        ("networks", "world exact: no network magic"),
+    ],
+)
+def test_what_nobody_has_is_named(place, said):
+    plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
+    assert list(unknown(plan)) == []
+    wrong = copy.deepcopy(plan)
+    entry = wrong["worlds"]["exact"][place]
+    entry.update(magic={"n": 1}) if isinstance(entry, dict) else entry.append("magic")
+    (fault,) = unknown(wrong)
+    assert fault.startswith(said)
+
+
+def test_a_network_that_a_method_needs_and_no_world_trains_is_named():
+    plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
+    plan["worlds"]["exact-0"]["networks"].remove("flow")
+    assert any("styleflow needs the network flow" in fault for fault in unknown(plan))
