@@ -27,6 +27,11 @@ demo: setup ## SynthFaces from renders to leaderboard in runs/demo, 4 minutes on
 benchmark: setup ## all methods on all tasks, into benchmarks/results; about an hour on two cores, resumes
 	$(VENV)/bin/python benchmarks/benchmark.py
 
+.PHONY: bench
+bench: setup ## speed beside the floor and the peers, into benchmarks/results/speed.*; needs an idle machine
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(VENV)/bin/python -m benchmarks.speed
+
 .PHONY: leaderboard
 leaderboard: setup ## the benchmark's pages once more, from the records in runs/benchmark
 	$(RUN) leaderboard runs/benchmark/test --out benchmarks/results/test
