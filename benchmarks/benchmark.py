@@ -234,6 +234,8 @@ class World:
         ]
         if split == "test":
             argv += [f"--model.init_args.metrics+={metric}" for metric in self.metrics()]
+        if split == "val" and self.kind(plan, task) == "generation" and self.curvature is None:
+            argv.append("--model.init_args.features=none")  # the rule needs no FID, whose reference is all of train
         if self.curvature is None:
             argv.append(f"--model.init_args.images={self.folder / 'faces/images'}")
         else:
