@@ -37,7 +37,8 @@ class LACE(Method):
     they were normal. ``sampler`` in the record says which. A source has no known z, so edits always work in
     standardized latents. They start at the last result w0 and ask for all that steps have asked for so far; from the
     log-density they subtract ``reg_latents`` |w - w0|^2 and ``reg_logits`` |f(w) - f(w0)|^2, over the classifiers f of
-    attributes that no step has asked for (section 3.4).
+    attributes that no step has asked for (section 3.4), and under either sampler the distance to the source takes the
+    place of the Gaussian prior, which would draw every source towards the mean.
 
     Conditions are those of :mod:`lcg_lightning.conditions`: its OR and NOT are exact probabilities, where the authors
     use approximations of their own.
@@ -126,7 +127,8 @@ class LACE(Method):
         def energy(z: Tensor) -> Tensor:
             return self.scale * log_prob(condition, self.classifier(self._to_latents(z)), self.schema)
 
-        z, used = self._sample(energy, noise(0), lambda step: noise(step + 1))
+        density = energy if self.kind == "ode" else lambda z: energy(z) - z.square().sum(1) / 2
+        z, used = self._sample(density, noise(0), lambda step: noise(step + 1))
         self._count("nfe", used)
         return self._to_latents(z)
 
@@ -196,7 +198,7 @@ def gradient_flow(energy: Energy, z: Tensor, tolerance: float) -> tuple[Tensor, 
 def langevin(
     energy: Energy, z: Tensor, noise: Callable[[int], Tensor], steps: int, step_size: float, scale: float
 ) -> Tensor:
-    """Langevin dynamics under N(z; 0, I) exp(energy(z)); equation 5 of arXiv 2110.10873.
+    """Langevin dynamics under exp(energy(z)); equation 5 of arXiv 2110.10873.
 
     Args:
         energy: latents (B, D) to (B,).
@@ -207,7 +209,7 @@ def langevin(
         scale: factor of the noise.
     """
     for step in range(steps):
-        z = z + step_size * (gradient(energy, z) - z) + scale * noise(step)
+        z = z + step_size * gradient(energy, z) + scale * noise(step)
     return z
 
 

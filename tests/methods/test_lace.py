@@ -55,7 +55,7 @@ def test_under_a_linear_log_density_the_ode_moves_by_its_time_times_the_gradient
 
 
 def test_langevin_on_a_gaussian_energy_is_the_chain_of_its_closed_form():
-    """z' = r z + h m + s n with r = 1 - h (1 + k), for the energy -k |z - m / k|^2 / 2."""
+    """z' = r z + h m + s n with r = 1 - h (1 + k), for the energy -k |z - m / k|^2 / 2 - |z|^2 / 2."""
     k, h, s, steps = 3.0, 0.1, 0.3, 60
     m = torch.tensor([2.0, -1.0], dtype=torch.float64)
     g = torch.Generator().manual_seed(1)
@@ -65,7 +65,7 @@ def test_langevin_on_a_gaussian_energy_is_the_chain_of_its_closed_form():
         return torch.randn(start.shape, generator=g, dtype=torch.float64)
 
     def energy(z):
-        return -k / 2 * (z - m / k).square().sum(1)
+        return -k / 2 * (z - m / k).square().sum(1) - z.square().sum(1) / 2
 
     for length in (3, steps):
         found = langevin(energy, start, noise, length, h, s)
@@ -119,6 +119,14 @@ def test_langevin_edits_repeat_and_belong_to_their_source():
     first, second = whole[0] - Z, whole[1] - whole[0]
     assert (first - first[0]).abs().min(1).values.median() > 1e-3  # every source has noise of its own
     assert (first - second).abs().max() > 0.1  # and so has every step
+
+
+def test_langevin_edits_end_where_the_odes_do():
+    """Without noise, 502 steps of .01 are Euler's method for the ODE, whose time is 5.02; nothing pulls to the mean."""
+    steps = one(Is("size", 0.9))
+    (climbed,) = editor(sampler="langevin", noise=0.0, steps=502).edit(Z, steps)
+    (flowed,) = editor(tolerance=1e-6).edit(Z, steps)
+    torch.testing.assert_close(climbed, flowed, rtol=0, atol=0.02)
 
 
 @pytest.fixture(scope="module")
