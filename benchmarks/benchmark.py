@@ -263,8 +263,17 @@ def _kept_and_done(figures: Mapping[str, float]) -> float:
 
 
 def unknown(plan: dict[str, Any]) -> Iterator[str]:
-    """What a plan names and nobody has, before anything runs."""
+    """What a plan names and nobody has, or lacks, before anything runs."""
+    if gap := {"worlds", "steps", "methods", "tasks", "search"} ^ plan.keys():
+        yield f"missing or unknown: {', '.join(sorted(gap))}"
+        return
     for name, world in plan["worlds"].items():
+        if gap := {"rows", "seeds", "networks", "methods", "tasks"} ^ (world.keys() - {"curvature"}):
+            yield f"world {name}: missing or unknown: {', '.join(sorted(gap))}"
+            continue
+        for task, options in world["tasks"].items():
+            if "n" not in (options or {}):
+                yield f"world {name}: task {task} has no n"
         for kind, named, known in (
             ("method", world["methods"], plan["methods"]),
             ("task", world["tasks"], [path.stem for path in (HERE / "tasks").glob("*.yaml")]),

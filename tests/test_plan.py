@@ -27,6 +27,22 @@ def test_what_nobody_has_is_named(place, said):
     assert fault.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda plan: plan.update(world={}), "missing or unknown: world"),
+        (lambda plan: plan.pop("steps"), "missing or unknown: steps"),
+        (lambda plan: plan["worlds"]["exact"].update(curvatur=0.3), "world exact: missing or unknown: curvatur"),
+        (lambda plan: plan["worlds"]["exact"].pop("rows"), "world exact: missing or unknown: rows"),
+        (lambda plan: plan["worlds"]["exact"]["tasks"].update(editing=None), "world exact: task editing has no n"),
+    ],
+)
+def test_what_is_missing_or_misspelled_is_named(change, said):
+    plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
+    change(plan)
+    assert said in list(unknown(plan))
+
+
 def test_a_network_that_a_method_needs_and_no_world_trains_is_named():
     plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
     plan["worlds"]["exact-0"]["networks"].remove("flow")

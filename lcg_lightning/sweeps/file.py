@@ -134,7 +134,7 @@ def _bounded(sweep: Sweep, path: Path) -> Sweep:
     for name, each in sweep.parameters.items():
         if isinstance(each, Ranged) and each.step is None:
             raise UserError(f"{path}: parameters.{name} has no steps, which a grid needs; give values, or q_uniform")
-    count = math.prod(len((e.listed() if isinstance(e, Ranged) else e).texts) for e in sweep.parameters.values())
+    count = math.prod(e.count if isinstance(e, Ranged) else len(e.texts) for e in sweep.parameters.values())
     if count > 100_000:
         raise UserError(f"{path}: the grid has {count} points; give fewer values, or use random")
     return sweep
@@ -149,7 +149,10 @@ def _words(given: Mapping[str, Any], path: Path) -> list[str]:
     if words[:1] in (["${env}"], ["/usr/bin/env"]):
         words = words[1:]
         if words[:1] == ["-S"]:
-            words = [*shlex.split(words[1] if len(words) > 1 else ""), *words[2:]]
+            try:
+                words = [*shlex.split(words[1] if len(words) > 1 else ""), *words[2:]]
+            except ValueError as error:
+                raise UserError(f"{path}: command {words[1]!r}: {str(error).lower()}") from None
     words = words[1:] if words[:1] == ["lcg"] else words[3:] if words[1:3] == ["-m", "lcg_lightning"] else []
     if words[:1] != ["test"] or words.count(_ARGS) != 1:
         raise UserError(f"{path}: command must run `lcg test` with {_ARGS} among its arguments (see configs/sweeps)")

@@ -42,11 +42,16 @@ class Ranged:
         """Whether the values are integers."""
         return isinstance(self.low, int) and isinstance(self.high, int) and isinstance(self.step, int)
 
+    @property
+    def count(self) -> int:
+        """How many values a stepped range has."""
+        assert self.step is not None
+        return math.floor(min((self.high - self.low) / self.step + 1e-9, 1e18)) + 1
+
     def listed(self) -> Listed:
         """All values of a stepped range."""
         assert self.step is not None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return Listed(tuple(str(tidy(self.low + i * self.step)) for i in range(count)))
+        return Listed(tuple(str(tidy(self.low + i * self.step)) for i in range(self.count)))
 
 
 Parameter = Listed | Ranged

@@ -196,6 +196,10 @@ MISTAKES = {
     "reports no fid; name one of acc_joint, acc": {"metric": {"name": "fid"}},
     "command must run `lcg test` with ${args}": {"command": ["${env}", "python", "${program}", "${args}"]},
     "${envvar:NOWHERE}, which is not set": {"command": ["lcg", "test", "${envvar:NOWHERE}", "${args}"]},
+    "no closing quotation": {"command": ["/usr/bin/env", "-S", "lcg 'test", "${args}"]},
+    "points; give fewer values": {
+        "parameters": {SIZE: {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 1e-300}}
+    },
     "nowhere.yaml cannot be read": {"command": ["lcg", "test", "--config=nowhere.yaml", "${args}"]},
 }
 
