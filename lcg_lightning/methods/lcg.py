@@ -189,6 +189,9 @@ class LatentClassifierGuidance(Method):
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
         """Latents (B, D) after each edit.
 
+        With ``anchor: original``, a step depends on the source and its own merged condition alone. Whoever needs only
+        the last result gives only the last step: the latents are the same, for the evaluations of one step.
+
         Raises:
             UserError: latents that are not finite, or a condition that :func:`~lcg_lightning.conditions.merge` refuses
                 beside the labels to keep.

@@ -268,6 +268,17 @@ def test_a_sampler_of_ones_own_is_named_by_its_import_path(tmp_path, monkeypatch
     assert (found[corrected] - found["ddim"]).abs().max() > 0.01
 
 
+def test_the_last_step_alone_gives_the_last_result():
+    z, steps = noise(20)(9), [Edit(parse("Smiling", TWO), parse("Smiling", TWO))]
+    hat = parse("~Hat", TWO)
+    steps.append(Edit(hat, merge([steps[0].asked, hat])))
+    equal = {}
+    for anchor in ("original", "previous"):
+        method, _ = two(anchor=anchor)
+        equal[anchor] = torch.equal(method.edit(z, steps)[-1], method.edit(z, steps[-1:])[-1])
+    assert equal == {"original": True, "previous": False}
+
+
 def test_the_evaluations_of_an_edit_are_counted():
     method = lcg(steps=6, fixed_point=2)
     method.edit(noise(4)(0), [HAT, HAT])
