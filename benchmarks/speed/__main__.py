@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks.speed.measure import measure
 from benchmarks.speed.report import markdown, table
 
-PARTS = ("sampling", "frechet")
+PARTS = ("sampling", "ode", "training", "frechet")
 RESULTS = Path(__file__).parents[1] / "results"
 
 
