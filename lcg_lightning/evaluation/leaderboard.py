@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from lcg_lightning.evaluation import plots
@@ -52,9 +53,9 @@ def write_leaderboard(folder: Path, out: Path | None = None) -> list[Row]:
     """
     out = folder if out is None else out
     rows = build(folder)
-    figures = {}
+    figures: dict[str, str] = {}
     for title, members in titled(rows):
-        figure = f"accuracy_identity_{re.sub(r'[^A-Za-z0-9._-]+', '-', title)[:100]}.png"
+        figure = _file_name(title, figures.values())
         if plots.accuracy_identity(members, out / figure, title=title):
             figures[title] = figure
     for name, content in {
@@ -65,3 +66,10 @@ def write_leaderboard(folder: Path, out: Path | None = None) -> list[Row]:
         with atomic(out / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return rows
+
+
+def _file_name(title: str, taken: Collection[str]) -> str:
+    """The figure of a table: its title as a file name, with a number where titles differ only in what is left out."""
+    short = f"accuracy_identity_{re.sub(r'[^A-Za-z0-9._-]+', '-', title)[:100]}"
+    names = (f"{short}{number}.png" for number in ["", *(f"-{i}" for i in range(2, len(taken) + 2))])
+    return next(name for name in names if name not in taken)

@@ -1,5 +1,6 @@
 """Plots of a leaderboard: joint accuracy against what it costs, and figures over the generator's curvature."""
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ STYLE: Any = {
     "axes.edgecolor": "#999999",
     "xtick.color": INK,
     "ytick.color": INK,
+    "text.parse_math": False,  # a $ in a label is a dollar sign
 }
 """Matplotlib settings of every figure."""
 IDENTITY = ("id", "id_distance")
@@ -134,7 +136,7 @@ def _figure(panels: int, title: str) -> "tuple[Figure, Sequence[Axes]]":
 
     figure = Figure(figsize=(6.4 if panels == 1 else 9.6, 4.4), dpi=150, facecolor="white", layout="constrained")
     axes = [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
-    axes[0].set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes[0].set_title(textwrap.shorten(title, 110, placeholder=" ..."), loc="left", fontsize=11, fontweight="bold")
     return figure, axes
 
 
@@ -154,7 +156,7 @@ def _draw_lines(axes: "Axes", lines: Mapping[str, Sequence[Mapping[str, Any]]], 
             markeredgecolor="white",
             markeredgewidth=0.8,
             linewidth=1.8,
-            label=label,
+            label=f" {label}" if label.startswith("_") else label,  # Matplotlib hides labels that begin with _
         )
     for name, axis, set_label in ((x, axes.xaxis, axes.set_xlabel), (y, axes.yaxis, axes.set_ylabel)):
         if name == "curvature":

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -138,6 +139,10 @@ def _parse(data: dict[str, Any], path: Path) -> Record:
         raise UserError(f"{path}: two columns have one name; rename the figure of one of the metrics")
     bounds = {column.name: (column.low, column.high) for column in columns}
     metrics = {name: _estimate(name, each, bounds, path) for name, each in content["metrics"].items()}
+    try:
+        json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:  # infinity in the configuration, or half of a surrogate pair
+        raise UserError(f"{path}: the record cannot be shown ({error}); evaluate again to replace it") from error
     return Record(**content | {"columns": columns, "metrics": metrics})
 
 
@@ -174,11 +179,11 @@ def _short(value: Any) -> str:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
 
 
 def _text(value: Any) -> bool:

@@ -35,7 +35,7 @@ def read(path: Path, record: Record) -> dict[str, NDArray[np.float64]]:
     require_file(path, "the per-sample figures that `lcg test` wrote")
     try:
         found = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:  # or a type that NumPy lacks
         raise UserError(f"{path} cannot be read ({error}); evaluate again to replace it") from error
     for name, x in found.items():
         if x.shape != (record.n,) or x.dtype != np.float64:

@@ -90,9 +90,9 @@ def table(trials: Sequence[FrozenTrial], sweep: Sweep, intervals: bool = True) -
     names = short_names(sweep.swept)
     headings = list(dict.fromkeys(h for trial in trials for h in trial.user_attrs.get("shown", {})))
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1), title_justify="left")
-    shown.title = f"{sweep.name}: {'largest' if sweep.maximize else 'smallest'} {sweep.metric} first"
+    shown.title = Text(f"{sweep.name}: {'largest' if sweep.maximize else 'smallest'} {sweep.metric} first")
     for heading in ["Trial", *names.values(), *headings, "s", ""]:
-        shown.add_column(heading, justify="left" if heading in ("Trial", "") else "right", overflow="fold")
+        shown.add_column(Text(heading), justify="left" if heading in ("Trial", "") else "right", overflow="fold")
     for trial in trials:
         values = point(trial)
         texts = trial.user_attrs.get("shown", {})

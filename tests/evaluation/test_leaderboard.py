@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import re
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.estimates import Column, Estimate
 from lcg_lightning.evaluation.leaderboard import build, print_leaderboard, write_leaderboard
+from lcg_lightning.evaluation.plots import trade_off
 from lcg_lightning.evaluation.records import Record
 
 FINGERPRINTS = {"store": "5" * 16, "generator": "6" * 16, "asked": "a" * 16, "prior": "7" * 16}
@@ -168,6 +170,32 @@ def test_a_name_of_two_lines_stays_in_its_cell(tmp_path):
     assert "two lines" in table((tmp_path / "leaderboard.md").read_text(), "edit")[1]
 
 
+@pytest.mark.parametrize("name", [r"$\frac{$ a", "<!-- x", "Ümläut\u202e x", "_hidden", "[red]x[/blue]", "a|b"])
+def test_any_name_is_shown_and_hides_nothing(name, tmp_path):
+    records.write(record(method=name, task=f"{name} 1"), tmp_path / "a.json")
+    records.write(record(task="z last"), tmp_path / "z.json")
+    rows = write_leaderboard(tmp_path)
+    assert {row["method"] for row in rows} == {name, "lcg"}
+    console = Console(width=200, file=io.StringIO())
+    print_leaderboard(rows, console)
+    assert name in console.file.getvalue()
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert name.replace("|", "&#124;").replace("<", "&lt;") in table(text, f"{name} 1".replace("<", "&lt;"))[1]
+    assert "<" not in text
+    legend = [each.get_text().strip() for each in trade_off(rows, "id").legends[0].get_texts()]
+    assert sorted(legend) == sorted([name, "lcg"])
+
+
+def test_tables_with_titles_that_begin_alike_have_figures_of_their_own(tmp_path):
+    for last in ("a", "b"):
+        task = {"init_args": {"conditions": ["Smiling & Hat"] * 9 + [last]}}
+        records.write(record(config={"task": task, "method": {}}), tmp_path / f"{last}.json")
+    write_leaderboard(tmp_path)
+    names = re.findall(r"\]\((accuracy_identity_.*?)\)", (tmp_path / "leaderboard.md").read_text())
+    assert len(names) == len(set(names)) == 2
+    assert all((tmp_path / name).exists() for name in names)
+
+
 def test_a_column_may_not_hide_what_a_row_has(tmp_path):
     found = {"seeds": Estimate(1.0, 1.0, 1.0)}
     records.write(record(columns=[Column("seeds", "Seeds")], metrics=found), tmp_path / "r.json")
@@ -182,6 +210,7 @@ def test_terminal_tables(folder):
         text = console.file.getvalue()
         assert ("[0.880," in text) == shown
         assert all(word in text for word in ("age", "edit", "unguided", "0.900"))
+        assert "[features" in text  # what tells two columns of one heading apart
 
 
 def test_nothing_to_show_is_said(tmp_path):

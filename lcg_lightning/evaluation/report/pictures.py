@@ -5,6 +5,7 @@ import io
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,8 +52,9 @@ def galleries(folder: Path, rows: Sequence[Row]) -> list[Gallery]:
     found: dict[tuple[str, ...], Gallery] = {}
     for row in rows:
         single = row["runs"][0]
-        path = (folder / single["record"]).with_name(_EDITS)
-        if not path.is_file():
+        record = folder / single["record"]
+        path = record.with_name(_EDITS)
+        if record.name != "record.json" or not path.is_file():
             continue
         try:
             asked, sources, results = _read(path)
@@ -61,7 +63,7 @@ def galleries(folder: Path, rows: Sequence[Row]) -> list[Gallery]:
             continue
         gallery = found.setdefault((*asked, *sources), Gallery(asked, sources, []))
         if all(strip.row["method"] != row["method"] for strip in gallery.strips):
-            gallery.strips.append(Strip(row, results, _hits(path.with_name("samples.safetensors"), len(asked))))
+            gallery.strips.append(Strip(row, results, _hits(record, len(asked))))
     return list(found.values())
 
 
@@ -75,7 +77,7 @@ def _read(path: Path) -> tuple[list[str], list[str], list[str]]:
             image.load()
             asked: Any = json.loads(getattr(image, "text", {}).get("edits", "null"))
             whole = image.convert("RGB")
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, RecursionError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read ({error}); evaluate again to replace it") from error
     size = whole.height // 2
     if not isinstance(asked, list) or not asked or whole.size != (size * len(asked), 2 * size):
@@ -92,15 +94,12 @@ def _png(image: "Image") -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _hits(path: Path, k: int) -> list[bool | None]:
-    """Joint accuracy of the first k samples."""
-    if not path.is_file():
-        return [None] * k
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def _hits(record: Path, k: int) -> list[bool | None]:
+    """Joint accuracy of the first k samples of a run; None for samples of which nothing is known."""
+    from lcg_lightning.evaluation import records, samples
 
-    try:
-        values = load_file(path).get("acc_joint")
-    except (OSError, SafetensorError, ValueError):  # the table has warned of it
-        values = None
-    return [None] * k if values is None else [None if x != x else bool(x == 1.0) for x in values[:k].tolist()]
+    values: list[float] = []
+    with suppress(UserError):  # the table has warned of it
+        found = samples.read(record.with_name(samples.FILE), records.read(record))
+        values = found["acc_joint"][:k].tolist() if "acc_joint" in found else []
+    return [None if x != x else x == 1.0 for x in values] + [None] * (k - len(values))

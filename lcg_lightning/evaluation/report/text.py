@@ -37,10 +37,10 @@ def markdown(rows: Sequence[Row], figures: dict[str, str]) -> str:
     parts = ["# Leaderboard", NOTE]
     for title, members in titled(rows):
         shared, headings, lines = table(members, bold=("**", "**"))
-        parts += [f"## {title}", *([f"All rows: {shared}."] if shared else []), _markdown(headings, lines)]
-        parts += [f"{row['method']} diverged: {_one_line(reason(row))}" for row in members if row["failure"]]
+        parts += [f"## {_plain(title)}", *([f"All rows: {shared}."] if shared else []), _markdown(headings, lines)]
+        parts += [_plain(f"{row['method']} diverged: {reason(row)}") for row in members if row["failure"]]
         if title in figures:
-            parts.append(f"![Joint accuracy against identity, {title}]({figures[title]})")
+            parts.append(f"![Joint accuracy against identity, {_plain(title)}]({figures[title]})")
     return "\n\n".join(parts) + "\n"
 
 
@@ -53,7 +53,7 @@ def print_leaderboard(rows: Sequence[Row], console: Console | None = None) -> No
         shown.title = Text.assemble(title, "   ", (shared, "dim"))
         for i, heading in enumerate(headings):
             words = heading.replace(" ", "\n")
-            shown.add_column(words, justify="right" if i else "left", no_wrap=i == 0, overflow="fold")
+            shown.add_column(Text(words), justify="right" if i else "left", no_wrap=i == 0, overflow="fold")
         for line in lines:
             shown.add_row(*map(Text, line))
         console.print(shown)
@@ -123,8 +123,13 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _plain(text: str) -> str:
+    """One line of Markdown in which no HTML begins, such as a comment that hides the rest of the page."""
+    return _one_line(text).replace("<", "&lt;")
+
+
 def _markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table, its first column flush left."""
     rule = [":--", *("--:" for _ in headings[1:])]
     cells = [headings, rule, *lines]
-    return "\n".join(f"| {' | '.join(_one_line(cell).replace('|', '&#124;') for cell in line)} |" for line in cells)
+    return "\n".join(f"| {' | '.join(_plain(cell).replace('|', '&#124;') for cell in line)} |" for line in cells)

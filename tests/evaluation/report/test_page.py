@@ -156,3 +156,19 @@ def test_pictures_that_are_broken_are_left_out_with_a_warning(tmp_path, caplog):
     assert "not shown: " in caplog.text
     assert not Page((tmp_path / "leaderboard.html").read_text()).all("img")
     assert json.loads((tmp_path / "leaderboard.json").read_text())[0]["method"] == "lcg"
+
+
+@pytest.mark.parametrize("n", [3, N])
+def test_hits_are_those_of_the_run_that_the_pictures_belong_to(n, tmp_path):
+    """Eight pictures, of which only n have figures; a record beside them, and figures of another run, mark nothing."""
+    kept = [(i, torch.zeros(2, 3, 4, 4), ["source", "Hat"]) for i in range(8)]
+    hits = {"acc_joint": np.arange(n) % 2.0}
+    for name in ("a", "b"):
+        made.run(tmp_path / name, hits, method=name)
+        gallery.keep(kept, tmp_path / name / gallery.EDITS)
+    made.records.write(made.record(method="impostor", n=n), tmp_path / "a/copy.json")
+    made.samples.write({"acc_joint": np.ones(n)}, tmp_path / "b/samples.safetensors")
+    assert main(["leaderboard", str(tmp_path)]) == 0
+    page = Page((tmp_path / "leaderboard.html").read_text())
+    marks = [e[1]["class"] for e in page.found if e[0] == "td" and e[1].get("class") in ("hit", "miss", "")]
+    assert marks == [*(["miss", "hit"] * 4)[: min(n, 8)], *[""] * (8 - min(n, 8)), *[""] * 8]

@@ -5,6 +5,8 @@ import logging
 import numpy as np
 import pytest
 import scipy.stats
+import torch
+from safetensors.torch import save_file
 
 from lcg_lightning.evaluation.leaderboard import build, write_leaderboard
 from tests.evaluation.report import made
@@ -113,6 +115,11 @@ def test_samples_of_another_run_are_not_compared(tmp_path, caplog):
     (tmp_path / "b/samples.safetensors").write_bytes(b"half")
     assert all(row["ranks"] == {} for row in build(tmp_path))
     assert "cannot be read" in caplog.text
+    for kind in (torch.bfloat16, torch.float8_e4m3fn):  # types that NumPy lacks
+        caplog.clear()
+        save_file({"id_distance": torch.ones(len(b["id_distance"])).to(kind)}, tmp_path / "b/samples.safetensors")
+        assert all(row["ranks"] == {} for row in build(tmp_path))
+        assert "cannot be read" in caplog.text
 
 
 def test_seeds_of_one_method_are_one_row(tmp_path):
