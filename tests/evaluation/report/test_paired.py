@@ -119,7 +119,7 @@ def test_samples_of_another_run_are_not_compared(tmp_path, caplog):
         caplog.clear()
         save_file({"id_distance": torch.ones(len(b["id_distance"])).to(kind)}, tmp_path / "b/samples.safetensors")
         assert all(row["ranks"] == {} for row in build(tmp_path))
-        assert "cannot be read" in caplog.text
+        assert "not compared in pairs" in caplog.text  # whether or not NumPy knows the type
 
 
 def test_seeds_of_one_method_are_one_row(tmp_path):
