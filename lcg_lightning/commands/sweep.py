@@ -56,7 +56,7 @@ def _checked(search: Sweep, file: Path) -> str:
     """Parses every value of every parameter, and sets up the first trial without running it.
 
     Returns:
-        a digest of the sweep and of the evaluation's configuration.
+        a digest of the sweep, of the evaluation's configuration, and of the store and the networks.
 
     Raises:
         UserError: the command line knows no such parameter or value, or the evaluation reports no such figure.
@@ -89,7 +89,8 @@ def _checked(search: Sweep, file: Path) -> str:
     if owner(search.metric) not in columns:
         raise UserError(f"{file}: this evaluation reports no {search.metric}; name one of {', '.join(columns)}")
     first = parser.dump(parser.parse_args(search.arguments(probes[0], Path("out"))))
-    return combine(search.method, search.metric, search.maximize, dict(search.parameters), first)
+    networks = {k: v for k, v in ready.model.record.fingerprints.items() if k != "method"}  # fits differ by machine
+    return combine(search.method, search.metric, search.maximize, dict(search.parameters), first, networks)
 
 
 def _work(study: Any, search: Sweep, out: Path, name: str) -> None:

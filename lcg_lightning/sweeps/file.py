@@ -107,6 +107,8 @@ def read_sweep(path: Path, trials: int | None = None) -> Sweep:
         raise UserError(f"{path}: metric.goal is {goal!r}; use minimize or maximize")
     if not isinstance(given["parameters"], dict):
         raise UserError(f"{path}: parameters is {given['parameters']!r}; give options, each with its values")
+    if _OUT.lstrip("-") in given["parameters"]:
+        raise UserError(f"{path}: parameters has {_OUT.lstrip('-')}, but each trial has a folder of its own; remove it")
     parameters = {str(k): read_parameter(v, f"{path}: parameters.{k}") for k, v in given["parameters"].items()}
     sweep = Sweep(
         name=str(given.get("name") or path.stem),

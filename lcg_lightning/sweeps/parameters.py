@@ -75,10 +75,10 @@ def read_parameter(given: Any, where: str) -> Parameter:
     if not isinstance(given, Mapping) or not given:
         raise UserError(f"{where} is {given!r}; give value, values, or min and max")
     kind = given.get("distribution", _implied(given, where))
-    if kind not in _DISTRIBUTIONS:
+    if not isinstance(kind, str) or kind not in _DISTRIBUTIONS:
         raise UserError(f"{where}: the distribution {kind!r} is not supported; use {', '.join(_DISTRIBUTIONS)}")
     keys = _DISTRIBUTIONS[kind]
-    if odd := sorted(given.keys() - keys - {"distribution"}):
+    if odd := sorted(given.keys() - keys - {"distribution"}, key=str):
         raise UserError(f"{where}: {odd[0]!r} is not supported with {kind}, which takes {', '.join(sorted(keys))}")
     if missing := sorted(keys - given.keys() - {"q"}):
         raise UserError(f"{where}: {kind} needs {missing[0]!r}; give it")
@@ -129,6 +129,8 @@ def _ranged(kind: str, given: Mapping[str, Any], where: str) -> Ranged:
             low, high = math.exp(low), math.exp(high)
         except OverflowError:
             raise UserError(f"{where}: log_uniform takes logarithms, and e^{high} is too large") from None
+        if low == 0:
+            raise UserError(f"{where}: log_uniform takes logarithms, and e^{given['min']} is 0 in floating point")
     if kind == "log_uniform_values" and low <= 0:
         raise UserError(f"{where}: min is {low}, which has no logarithm; give a number above 0, or use uniform")
     return Ranged(float(low), float(high), log=kind.startswith("log"))

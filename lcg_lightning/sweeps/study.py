@@ -45,7 +45,7 @@ def open_study(sweep: Sweep, identity: str, out: Path, storage: str | None) -> o
         storage: URL of a database or of Redis, instead of the journal.
 
     Raises:
-        UserError: the storage cannot be opened, or the folder belongs to another sweep.
+        UserError: the storage cannot be opened, or the folder or a trial in it belongs to another sweep.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name = f"{sweep.name}-{identity[:8]}"
@@ -53,11 +53,19 @@ def open_study(sweep: Sweep, identity: str, out: Path, storage: str | None) -> o
     kept = _patiently(lambda: _storage(where), where)
     others = [] if storage else [other for other in optuna.get_all_study_names(kept) if other != name]
     if others:
-        raise UserError(f"{out} holds another sweep, {others[0]}; name another folder with --out")
+        raise UserError(
+            f"{out} holds another sweep, {others[0]}, or this one with other data or networks; name another folder "
+            "with --out"
+        )
+    places = [path.name for path in out.glob("trial-*")]  # before the study is read: its other processes go on
     direction = StudyDirection.MAXIMIZE if sweep.maximize else StudyDirection.MINIMIZE
-    return _patiently(
+    study = _patiently(
         lambda: optuna.create_study(storage=kept, study_name=name, direction=direction, load_if_exists=True), where
     )
+    own = {folder(trial.number) for trial in study.get_trials(deepcopy=False)}
+    if foreign := sorted(set(places) - own):
+        raise UserError(f"{out / foreign[0]} belongs to another sweep; name another folder with --out")
+    return study
 
 
 def _patiently(open_it: Callable[[], T], where: str, attempts: int = 3) -> T:
@@ -75,16 +83,31 @@ def _patiently(open_it: Callable[[], T], where: str, attempts: int = 3) -> T:
 
 def _storage(where: str) -> optuna.storages.BaseStorage:
     from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend
 
     if "://" not in where:
-        return JournalStorage(JournalFileBackend(where))
+        # not the symbolic link that is the default: it leads nowhere from a relative path, and then, after a process
+        # was killed that held it, it is waited for for ever
+        lock = JournalFileOpenLock(where)
+        lock.acquire()
+        try:
+            _drop_half_line(Path(where))
+        finally:
+            lock.release()
+        return JournalStorage(JournalFileBackend(where, lock))
     if where.startswith("redis"):
         return JournalStorage(JournalRedisBackend(where))
     patience = {"connect_args": {"timeout": 60}} if where.startswith("sqlite") else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return RDBStorage(where, patience, heartbeat_interval=_HEARTBEAT, grace_period=4 * _HEARTBEAT)
+
+
+def _drop_half_line(journal: Path) -> None:
+    """Cuts off the line that a process was writing when it was killed; what is appended to it could not be read."""
+    with suppress(FileNotFoundError), journal.open("r+b") as file:
+        text = file.read()
+        file.truncate(text.rfind(b"\n") + 1)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,6 +192,10 @@ MISTAKES = {
     "'probabilities' is not supported": {"parameters": {SIZE: {"values": [1, 2], "probabilities": [0.1, 0.9]}}},
     "has no steps, which a grid needs": {"parameters": {SIZE: {"min": 0.0, "max": 1.0}}},
     "min 2 is above max 1": {"parameters": {SIZE: {"min": 2, "max": 1}}},
+    "3 is not supported with categorical": {"parameters": {SIZE: {"values": [1], "x": 1, 3: 4}}},
+    "the distribution ['uniform'] is not supported": {"parameters": {SIZE: {"distribution": ["uniform"], "value": 0}}},
+    "e^-10000 is 0": {"parameters": {SIZE: {"distribution": "log_uniform", "min": -10000, "max": 0}}},
+    "each trial has a folder of its own": {"parameters": {"model.init_args.out": {"values": ["a", "b"]}}},
     "Option 'siez' is not accepted; did you mean size?": {"parameters": {SIZE.replace("size", "siez"): {"value": 1}}},
     "expected float, got wide": {"parameters": {SIZE: {"values": [1, "wide"]}}},
     "reports no fid; name one of acc_joint, acc": {"metric": {"name": "fid"}},
@@ -225,6 +230,42 @@ def test_a_folder_belongs_to_one_sweep(folder, capsys):
     write(folder, parameters={SIZE: {"value": 2}})
     assert sweep() == 2
     assert "out holds another sweep" in capsys.readouterr().err
+
+
+def test_a_sweep_survives_a_process_killed_while_it_wrote_the_journal(folder, monkeypatch, capsys):
+    """The process is killed in its first write: it leaves the journal's lock behind, and half a line."""
+    write(folder, parameters={SIZE: {"values": [1.0, 2.0]}})
+    assert sweep() == 0
+    dies = "import os, signal, sys; os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
+    dies += "from lcg_lightning.sweeps.study import _storage\n_storage('out/study.log').create_new_study([1], 'x' * 99)"
+    paths = os.pathsep.join([str(ROOT), str(folder)])
+    killed = subprocess.run([sys.executable, "-c", dies], env=os.environ | {"PYTHONPATH": paths}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    journal = folder / "out/study.log"
+    assert b"x" * 99 in journal.read_bytes()
+    journal.write_bytes(journal.read_bytes()[:-20])
+    fast = SimpleNamespace(monotonic=lambda: 50 * time.monotonic(), sleep=time.sleep)
+    monkeypatch.setattr("optuna.storages.journal._file.time", fast)  # the lock is waited for for 30 s
+    before = found(folder)
+    for _ in range(3):
+        assert sweep() == 0
+    assert found(folder) == before
+    assert "Best acc" in capsys.readouterr().out
+
+
+def test_results_of_other_data_and_folders_of_other_trials_are_refused(folder, capsys):
+    write(folder, parameters={SIZE: {"values": [1.0]}})
+    assert sweep() == 0
+    assert main(["sweep", "sweep.yaml", "--out=out", "--storage=sqlite:///study.db"]) == 2
+    assert "trial-0 belongs to another sweep" in capsys.readouterr().err
+    for path in (folder / "store").iterdir():
+        path.unlink()
+    exact.write(folder / "store", {"train": 9, "val": 4, "test": 4})
+    before = found(folder)
+    assert sweep() == 2
+    assert "with other data or networks" in capsys.readouterr().err
+    assert found(folder) == before
+    assert main(["sweep", "sweep.yaml", "--out=new", "--storage=sqlite:///study.db"]) == 0
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
