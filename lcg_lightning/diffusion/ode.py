@@ -12,7 +12,7 @@ from operator import mul
 import torch
 from torch import Tensor
 
-from lcg_lightning.errors import UserError
+from lcg_lightning.errors import Diverged
 
 Field = Callable[[Tensor, Tensor], Tensor]
 """(t (B,) float64, y (B, D)) -> dy/dt (B, D)."""
@@ -51,7 +51,7 @@ def dopri5(field: Field, y: Tensor, start: float, end: float, tolerance: float) 
         float64 that each sample needed.
 
     Raises:
-        UserError: a sample needs more than :data:`MOST_STEPS` steps.
+        Diverged: a sample needs more than :data:`MOST_STEPS` steps.
     """
     sign = 1.0 if end > start else -1.0
     t = torch.full((len(y),), float(start), dtype=torch.float64, device=y.device)
@@ -81,7 +81,7 @@ def dopri5(field: Field, y: Tensor, start: float, end: float, tolerance: float) 
         done = done | broken | (t == end)
         if done.all():
             return y, evaluations
-    raise UserError(
+    raise Diverged(
         f"dopri5: {int((~done).sum())} of {len(y)} samples need more than {MOST_STEPS} steps; the field is too steep: "
         "lower the scale, or raise the tolerance"
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lcg_lightning.diffusion.grids import Grid
 from lcg_lightning.diffusion.schedule import EpsModel, eps_to_x0
-from lcg_lightning.errors import UserError
+from lcg_lightning.errors import Diverged, UserError
 
 Noise = Callable[[int], Tensor]
 """Draw number -> standard normal noise (B, D)."""
@@ -216,7 +216,7 @@ def run(sample: Callable[[EpsModel], Tensor], eps: EpsModel) -> tuple[Tensor, in
         the latents (B, D), and how often eps was evaluated.
 
     Raises:
-        UserError: NaN or infinity among the latents, with the step at which it appeared.
+        Diverged: NaN or infinity among the latents, with the step at which it appeared.
     """
     evaluations = 0
 
@@ -240,7 +240,7 @@ def run(sample: Callable[[EpsModel], Tensor], eps: EpsModel) -> tuple[Tensor, in
 def _refuse_broken(values: Tensor, where: str) -> None:
     broken = int((~values.isfinite()).any(1).sum())
     if broken:
-        raise UserError(
+        raise Diverged(
             f"sampling: {broken} of {len(values)} samples are not finite {where}; lower the guidance scale, or check "
             "the checkpoints"
         )

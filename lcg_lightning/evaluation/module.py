@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
+from lcg_lightning.data.rows import SPLITS
 from lcg_lightning.diffusion.noise import SampleNoise
-from lcg_lightning.errors import UserError
+from lcg_lightning.errors import Diverged, UserError
 from lcg_lightning.evaluation.asking import Group, check_sources, groups, sampled_sources, survey
 from lcg_lightning.evaluation.decoding import Decoding
 from lcg_lightning.evaluation.estimates import Estimate
@@ -35,7 +36,7 @@ from lcg_lightning.evaluation.tasks import Task, captions
 from lcg_lightning.files import plain
 from lcg_lightning.formats.descriptions import described, plain_spec
 from lcg_lightning.generators.load import in_zoo, load_generator
-from lcg_lightning.methods.base import Diverged, Method, refuse_broken
+from lcg_lightning.methods.base import Method, refuse_broken
 
 
 class Evaluation(LightningModule):
@@ -105,6 +106,8 @@ class Evaluation(LightningModule):
             raise UserError(f"evaluation: without a judge nothing can be measured on the task {task.name}; name one")
         if n is not None and n < 2:
             raise UserError(f"evaluation: n is {n}; ask for two or more samples")
+        if reference not in SPLITS:
+            raise UserError(f"evaluation: reference is {reference}; give one of {', '.join(SPLITS)}")
         if not math.isfinite(truncation_psi):
             raise UserError(f"evaluation: truncation_psi is {truncation_psi}; give a number, 1 for none")
         self.arguments = plain(

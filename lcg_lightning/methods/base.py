@@ -9,7 +9,7 @@ from lcg_lightning.conditions import Condition
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
-from lcg_lightning.errors import UserError
+from lcg_lightning.errors import Diverged, UserError
 from lcg_lightning.files import plain
 from lcg_lightning.formats.fingerprint import digest, fingerprint
 
@@ -21,10 +21,6 @@ class Edit(NamedTuple):
     """The condition of this step."""
     merged: Condition
     """The combined condition of all steps up to this one; see :func:`lcg_lightning.conditions.merge`."""
-
-
-class Diverged(UserError):
-    """A method's latents are not finite: a result of the evaluation, not a mistake in its configuration."""
 
 
 class Method(nn.Module):

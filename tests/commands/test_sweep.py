@@ -23,7 +23,6 @@ SWEEPS = sorted((ROOT / "configs/sweeps").glob("*.yaml"))
 SIZE, SEED = "model.init_args.method.init_args.size", "model.init_args.seed"
 METHOD = """
 import os, time, torch
-from lcg_lightning.methods.base import Diverged
 from tests.evaluation.exact import Nudge
 
 class Slow(Nudge):

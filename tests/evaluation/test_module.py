@@ -121,7 +121,7 @@ def test_demo_leaves_a_row_for_every_method_and_task(world):
         ({"model.init_args.features": "nowhere.pth"}, "nowhere.pth"),
         ({"model.init_args.features": "nowhere.pt"}, "nowhere.pt: the Inception network's file must be named"),
         ({"model.init_args.reference": "test"}, "reference is test, but its rows are what is asked"),
-        ({"model.init_args.reference": "dev"}, "has no dev split for FID to compare with (it has train, val, test)"),
+        ({"model.init_args.reference": "dev"}, "reference is dev; give one of train, val, test"),
         ({"model.init_args.images": ROOT / "docs"}, "no image for"),
         ({"model.init_args.judge": "nobody"}, "the zoo has no network 'nobody-attributes'"),
     ],

@@ -14,6 +14,10 @@ from lcg_lightning.cli import main
 from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
+from lcg_lightning.diffusion.grids import logsnr_grid
+from lcg_lightning.diffusion.ode import dopri5
+from lcg_lightning.diffusion.samplers import ddim, run
+from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import gallery, module, records, samples
 from lcg_lightning.evaluation.judged import Judges
@@ -187,13 +191,32 @@ def test_a_record_identifies_store_networks_and_arguments(store, tmp_path):
 
 
 class Diverging(small.Constant):
+    """Its latents are not finite, its sampler overflows, or its flow is too stiff to be solved."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+
     def generate(self, condition, noise):
-        return super().generate(condition, noise) / 0
+        if self.way == "latents":
+            return super().generate(condition, noise) / 0
+        if self.way == "sampler":
+            grid = logsnr_grid(make_schedule("linear"), 4)
+            return run(lambda eps: ddim(eps, noise, grid), lambda z, i: 1e38 * z)[0]
+        return dopri5(lambda t, y: -1e9 * y, noise(0), 0.0, 1.0, 1e-3)[0]
 
 
-def test_samples_that_are_not_finite_end_the_run_in_one_line_and_in_a_record(store, tmp_path):
-    with pytest.raises(UserError, match="method constant: the latent of sample 0 is not finite after step 1") as error:
-        small.run(store, Conditional(), Diverging(), tmp_path / "out")
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        ("latents", "method constant: the latent of sample 0 is not finite after step 1"),
+        ("sampler", "sampling: . of 4 samples are not finite"),
+        ("flow", "dopri5: 4 of 4 samples need more than 2000 steps"),
+    ],
+)
+def test_a_method_that_diverges_ends_the_run_in_one_line_and_in_a_record(way, message, store, tmp_path):
+    with pytest.raises(UserError, match=message) as error:
+        small.run(store, Conditional(), Diverging(way), tmp_path / "out")
     assert "\n" not in str(error.value)
     record = records.read(tmp_path / "out/record.json")
     assert (record.failure, record.metrics) == (str(error.value), {})
