@@ -355,15 +355,14 @@ def work(job: Job) -> tuple[bool, float, str]:
 
 
 def publish(out: Path, results: Path) -> None:
-    """Writes the leaderboard of the test split, and that of the search."""
-    fresh = results.with_name(f".{results.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    """Writes the leaderboard of the test split, and that of the search; whatever else the folder holds stays."""
     for split in ("test", "search"):
-        (fresh / split).mkdir(parents=True)
-        write_leaderboard(out / split, fresh / split)
-    if results.exists():
-        shutil.rmtree(results)
-    fresh.rename(results)
+        fresh = results / f".{split}.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        write_leaderboard(out / split, fresh)
+        shutil.rmtree(results / split, ignore_errors=True)
+        fresh.rename(results / split)
 
 
 if __name__ == "__main__":

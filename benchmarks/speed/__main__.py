@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks.speed.measure import measure
 from benchmarks.speed.report import markdown, table
+from lcg_lightning.files import atomic
 
 PARTS = ("sampling", "ode", "training", "frechet")
 RESULTS = Path(__file__).parents[1] / "results"
@@ -44,8 +45,10 @@ def main(parts: list[str] = list(PARTS), out: Path = RESULTS, tiny: bool = False
         found[part] = result
         Console(width=160).print(table(part, result))
         ordered = {name: found[name] for name in PARTS if name in found}
-        file.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
-        (out / "speed.md").write_text(markdown(ordered, PARTS))
+        text = json.dumps(ordered, indent=1, ensure_ascii=False) + "\n"
+        for name, content in ((file, text), (out / "speed.md", markdown(ordered, PARTS))):
+            with atomic(name) as temporary:
+                temporary.write_text(content)
     if failed:
         raise SystemExit(f"failed, and keep their former figures: {', '.join(failed)}")
 

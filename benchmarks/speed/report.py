@@ -11,9 +11,6 @@ TITLES = {
     "ode": "LACE's ODE",
     "training": "Training",
     "frechet": "Fréchet distance",
-    "pictures": "Decoding and encoding",
-    "memory": "Memory",
-    "startup": "Start of the commands",
 }
 
 

@@ -1,12 +1,14 @@
-"""The benchmark's plan is checked before anything runs."""
+"""The benchmark's plan is checked before anything runs, and its results take the place of nothing else."""
 
 import copy
 
 import pytest
 import yaml
 
-from benchmarks.benchmark import unknown
+from benchmarks.benchmark import publish, unknown
+from lcg_lightning.evaluation import records
 from tests.conftest import ROOT
+from tests.evaluation.test_leaderboard import record
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,18 @@ def test_a_network_that_a_method_needs_and_no_world_trains_is_named():
     plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
     plan["worlds"]["exact-0"]["networks"].remove("flow")
     assert any("styleflow needs the network flow" in fault for fault in unknown(plan))
+
+
+def test_results_take_the_place_of_former_ones_and_of_nothing_else(tmp_path):
+    out, results = tmp_path / "out", tmp_path / "results"
+    for split in ("test", "search"):
+        records.write(record(), out / split / "record.json")
+        (results / split).mkdir(parents=True)
+        (results / split / "former.png").write_text("")
+    (results / "speed.json").write_text("{}")
+    publish(out, results)
+    assert (results / "speed.json").read_text() == "{}"
+    assert sorted(path.name for path in results.iterdir()) == ["search", "speed.json", "test"]
+    for split in ("test", "search"):
+        assert (results / split / "leaderboard.md").exists()
+        assert not (results / split / "former.png").exists()
