@@ -32,6 +32,7 @@ class LACE(Method):
     from 1 to 1e-3, since the Gaussian prior cancels. It is a gradient flow of total time 5.02 from the sample's start
     noise. Each sample has step sizes of its own, see :func:`~lcg_lightning.diffusion.ode.dopri5`; the authors' solver
     has one for a batch. The Langevin sampler takes steps z + step_size grad log p(z, c) + noise n with fresh normal n.
+    With noise sqrt(2 step_size) it samples the density; with the published .01, the default, it ends near its modes.
 
     Generation works in the generator's Gaussian z where it maps one to latents, else in standardized latents, as if
     they were normal. ``sampler`` in the record says which. A source has no known z, so edits always work in
