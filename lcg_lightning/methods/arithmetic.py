@@ -83,7 +83,7 @@ class LatentArithmetic(MovingMethod):
             known = ~units[:, i].isnan()
             if (
                 attribute.kind == "categorical"
-                or not known.any()
+                or len(torch.unique(units[known, i])) < 2
                 or (given is not None and attribute.name not in given)
             ):
                 lines.append(Line(nowhere, nowhere, nowhere[0]))
@@ -114,8 +114,8 @@ class LatentArithmetic(MovingMethod):
                 continue
             if line.step.isnan().any():
                 raise UserError(
-                    f"method {self.name}: no direction for {attribute.name}; it is categorical, has no labels, or is "
-                    "not among the directions given"
+                    f"method {self.name}: no direction for {attribute.name}; it is categorical, has no labels that "
+                    "vary, or is not among the directions given"
                 )
             asked = ~rows[:, i, None].isnan()  # (B, 1)
             before = moves.get(i, torch.zeros_like(z))

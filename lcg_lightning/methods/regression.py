@@ -24,22 +24,22 @@ def regression_directions(z: Tensor, units: Tensor) -> Tensor:
     Args:
         z: standardized latents (N, D).
         units: labels (N, A) on the unit scale, NaN where unknown. Rows with an unknown label are left out, unless the
-            label is unknown in every row.
+            label is unknown in every row, or the same in all that know it.
 
     Returns:
-        (A, D) in the dtype of z; NaN for a label that is never known.
+        (A, D) in the dtype of z; NaN for a label that is never known or never changes.
 
     Raises:
         UserError: too few rows, or labels that determine one another, so that none changes with the others held fixed.
     """
-    used = ~units.isnan().all(0)  # (A,)
+    used = units.nan_to_num(nan=-math.inf).amax(0) > units.nan_to_num(nan=math.inf).amin(0)  # (A,)
     rows = ~units[:, used].isnan().any(1)  # (N,)
     design = torch.cat([units[rows][:, used], torch.ones_like(units[rows][:, :1])], 1).double()  # (n, used + 1)
     rank = int(torch.linalg.matrix_rank(design)) if len(design) else 0
     if rank < design.shape[1]:
         raise UserError(
             f"regression directions: {len(design)} rows whose labels are all known span {rank} of {design.shape[1]} "
-            "dimensions; a label is constant or a combination of others, or too few rows are fully labelled"
+            "dimensions; a label is a combination of others, or too few rows are fully labelled"
         )
     directions = torch.full((units.shape[1], z.shape[1]), math.nan, dtype=z.dtype, device=z.device)
     directions[used] = torch.linalg.lstsq(design, z[rows].double()).solution[:-1].to(z)
@@ -170,7 +170,9 @@ class RegressionDirections(MovingMethod):
             rows = targets(step.merged, self.schema, len(source)).to(source)
             for name, direction, wanted in zip(self.schema.names, self.directions, rows.T, strict=True):
                 if direction.isnan().any() and not wanted.isnan().all():
-                    raise UserError(f"method regression: no direction for {name}; it is categorical or has no labels")
+                    raise UserError(
+                        f"method regression: no direction for {name}; it is categorical or has no labels that vary"
+                    )
             wanted = self.schema.unit(rows)
             if before is not None:
                 wanted = torch.where(wanted.isnan(), before, wanted)

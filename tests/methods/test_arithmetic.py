@@ -183,3 +183,18 @@ def test_published_boundaries_load(tmp_path):
         moved = unstandardize(method.edit(z, [Edit(parse(name, store.schema), None)])[0], store.mean, store.std)
         expected = torch.from_numpy(3 * np.load(file)).float().expand(2, -1)
         torch.testing.assert_close(moved - w, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"fit": "svm"}, {"conditional": True}])
+def test_a_label_that_never_varies_stops_only_those_who_ask_for_it(tmp_path, options):
+    schema = AttributeSchema((Attribute("Hat"), Attribute("Age", "continuous", low=0, high=9), Attribute("Smiling")))
+    z = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.stack([torch.ones(60), torch.full((60,), 3.0), (z[:, 0] > 0).float()], 1)
+    rows = Split(z, labels, [str(i) for i in range(60)])
+    store = LatentStore.open(write_store(tmp_path / "s", {"train": rows}, schema, "g", {}))
+    method = LatentArithmetic(**options)
+    method.prepare(store, space_of(store))
+    assert (method.edit(torch.zeros(2, 4), [Edit(parse("Smiling", schema), None)])[0][:, 0] > 2).all()
+    for asked in ("Hat", "age=5"):
+        with pytest.raises(UserError, match=r"no direction for .*; it is categorical, has no labels that vary"):
+            method.edit(torch.zeros(2, 4), [Edit(parse(asked, schema), None)])

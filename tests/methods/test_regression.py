@@ -80,9 +80,17 @@ def test_directions_are_the_columns_of_the_known_matrix():
 
 def test_labels_that_determine_one_another_are_refused():
     z, units, _ = world(100)
-    for labels in (units[:, [0, 0]], torch.ones_like(units), units[:2]):
+    for labels in (units[:, [0, 0]], units[:2]):
         with pytest.raises(UserError, match=r"^regression directions: [^\n]+$"):
             regression_directions(z[: len(labels)], labels)
+
+
+def test_a_label_that_never_varies_has_no_direction_and_takes_none_from_the_others():
+    z, units, _ = world(100)
+    for constant in (torch.ones(100, 1), torch.full((100, 1), math.nan)):
+        found = regression_directions(z, torch.cat([constant, units], 1))
+        assert found[0].isnan().all()
+        torch.testing.assert_close(found[1:], regression_directions(z, units))
 
 
 def test_an_edit_changes_what_is_asked_and_nothing_else(prepared):
