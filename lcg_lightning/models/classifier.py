@@ -130,7 +130,7 @@ class LatentClassifier(NoisedLatentModule):
         t, eps = self.noise_for_training(z0, batch_idx)
         outputs = self.net.trunk(self.noised(z0, t, eps), t)
         loss = -self.log_probs(outputs, batch["labels"]).sum(1).mean()
-        self.log("train/loss", loss)
+        self.log_loss(loss, batch_idx)
         return loss
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:

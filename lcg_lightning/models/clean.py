@@ -76,7 +76,7 @@ class CleanClassifier(LatentModule):
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Negative log-likelihood of a row's known labels, averaged over rows."""
         loss = -label_log_probs(self.net(batch["latents"]), batch["labels"], self.schema).sum(1).mean()
-        self.log("train/loss", loss)
+        self.log_loss(loss, batch_idx)
         return loss
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:

@@ -149,10 +149,10 @@ class StopAtNonFinite(Callback):
     ) -> None:
         """Checks the loss and the weights."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        weights = [p.detach() for p in pl_module.parameters() if p.requires_grad]
-        largest = torch.nn.utils.get_total_norm(weights, norm_type=torch.inf)
-        finite = largest.isfinite() if loss is None else largest.isfinite() & loss.isfinite()
-        first = torch.zeros((), dtype=torch.int64, device=largest.device) if self._first is None else self._first
+        weights = [p for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.get_total_norm(weights)  # the largest weight would take 30 times as long on a CPU
+        finite = norm.isfinite() if loss is None else norm.isfinite() & loss.isfinite()
+        first = torch.zeros((), dtype=torch.int64, device=norm.device) if self._first is None else self._first
         self._first = torch.where(finite | (first > 0), first, trainer.global_step)
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if trainer.is_last_batch or (every and (batch_idx + 1) % every == 0):

@@ -135,7 +135,7 @@ class ConditionalFlow(LatentModule):
         signs = torch.randint(0, 2, z.shape, generator=generator, device=z.device).to(z) * 2 - 1
         log_p = self.log_prob(self.net, z, batch["labels"], self._split(signs)[None])
         loss = -log_p.mean() / z.shape[1]
-        self.log("train/loss", loss)
+        self.log_loss(loss, batch_idx)
         return loss
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:

@@ -75,7 +75,7 @@ class LatentPrior(DenoisingModule):
         """Mean squared error of the predicted noise, over samples and dimensions."""
         z0 = batch["latents"]
         loss = self.training_error(z0, batch_idx)
-        self.log("train/loss", loss)
+        self.log_loss(loss, batch_idx)
         return loss
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
