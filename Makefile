@@ -25,7 +25,7 @@ demo: setup ## SynthFaces from renders to leaderboard in runs/demo, 4 minutes on
 
 .PHONY: benchmark
 benchmark: setup ## all methods on all tasks, into benchmarks/results; 80 minutes on two cores, resumes
-	$(VENV)/bin/python benchmarks/benchmark.py
+	$(VENV)/bin/python -m benchmarks.benchmark
 
 .PHONY: bench
 bench: setup ## speed beside the floor and the peers, into benchmarks/results/speed.*; needs an idle machine

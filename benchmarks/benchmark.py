@@ -1,28 +1,21 @@
 """The benchmark: every method in both worlds, searched on the val split, measured on the test split.
 
 ``make benchmark`` runs it; benchmarks/README.md is the protocol. A job that is done with the same arguments and
-configuration files is skipped, so a run that was cut goes on where it was.
+configuration files is skipped, unless a job that it rests on ran later. So a run that was cut goes on where it was.
 """
 
-import contextlib
 import json
-import multiprocessing
 import os
 import shutil
-import threading
 import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import yaml
-from rich.console import Console
 
+from benchmarks.jobs import Job, console, is_done, minutes, run_all
 from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.estimates import Estimate
 from lcg_lightning.evaluation.leaderboard import write_leaderboard
@@ -33,29 +26,16 @@ SEEDED = {"prior", "classifier"}
 """Networks that are trained with every seed; the baselines' own are trained once."""
 
 TRAINED = {
-    "prior": "prior/synthfaces.yaml",
-    "classifier": "classifier/synthfaces.yaml",
-    "clean": "classifier/clean.yaml",
-    "conditional": "prior/conditional.yaml",
     "flow": "flow/synthfaces.yaml",
+    "conditional": "prior/conditional.yaml",
+    "prior": "prior/synthfaces.yaml",
+    "clean": "classifier/clean.yaml",
+    "classifier": "classifier/synthfaces.yaml",
 }
-"""The configuration that trains each network."""
+"""The configuration that trains each network, the longest training first."""
 
-console = Console()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One command of ``lcg`` and the folder that it fills."""
-
-    name: str
-    argv: tuple[str, ...]
-    out: Path
-
-    def digest(self) -> str:
-        """Of the arguments and of the configuration files among them."""
-        files = [Path(a.removeprefix("--config=")) for a in self.argv if a.startswith("--config=")]
-        return sha256(b"\0".join([*(a.encode() for a in self.argv), *(f.read_bytes() for f in files)])).hexdigest()
+SLOWEST = ("lace", "lace-langevin", "rejection", "lcg-paper", "retrieval", "lcg", "arithmetic-svm", "cfg", "styleflow")
+"""Methods that run before the others, so that no core waits long for the last job."""
 
 
 def benchmark(
@@ -77,16 +57,16 @@ def benchmark(
     if faults := list(unknown(text)):
         raise SystemExit(f"{plan}: " + "; ".join(faults))
     worlds = [World(name, out / name, options, text["steps"]) for name, options in text["worlds"].items()]
-    failed = run_all("Faces and stores", [job for world in worlds for job in world.faces()], workers)
-    failed += run_all("Stores", [world.store() for world in worlds], workers)
-    failed += run_all("Networks", [job for world in worlds for job in world.fits()], workers)
-    if failed:
-        raise SystemExit(f"{len(failed)} jobs failed, and the others rest on them: {', '.join(failed)}")
-    searches = [job for world in worlds for job in world.searches(text)]
-    failed += run_all("Search on val", searches, workers)
-    tests = [job for world in worlds for job in world.tests(text)]
-    failed += run_all("Test", tests, workers)
-    publish(out, results)
+    stages = {
+        "faces and stores": [job for world in worlds for job in (*world.faces(), world.store())],
+        "networks": sorted((job for world in worlds for job in world.fits()), key=longest_first),
+        "search": [job for world in worlds for job in world.searches(text)],
+    }
+    failed = run_all([job for jobs in stages.values() for job in jobs], workers)
+    stages["test"] = [job for world in worlds for job in world.tests(text)]  # at the settings that the search found
+    failed += run_all(stages["test"], workers)
+    publish([*stages["test"], *stages["search"]], out, results)
+    console.print(minutes(stages))
     console.print(f"{(time.perf_counter() - begin) / 60:.1f} minutes; the leaderboard is in {results}")
     if failed:
         raise SystemExit(f"{len(failed)} jobs failed: {', '.join(failed)}")
@@ -101,8 +81,8 @@ class World:
         self.rows: dict[str, int] = options["rows"]
         self.seeds: int = options["seeds"]
         self.networks: list[str] = options["networks"]
-        self.tasks: dict[str, dict[str, Any]] = options["tasks"]
-        self.methods: list[str] = options["methods"]
+        self.tasks: dict[str, dict[str, Any]] = dict(sorted(options["tasks"].items(), key=lambda task: -task[1]["n"]))
+        self.methods: list[str] = sorted(options["methods"], key=lambda method: [*SLOWEST, method].index(method))
 
     def faces(self) -> list[Job]:
         """The renders, where a generator encodes them."""
@@ -129,7 +109,7 @@ class World:
                 f"--generator.curvature={self.curvature}",
                 *(f"--data.init_args.{split}={rows}" for split, rows in self.rows.items()),
             )
-        return Job(f"{self.name}/store", ("encode", *argv, f"--out={out}"), out)
+        return Job(f"{self.name}/store", ("encode", *argv, f"--out={out}"), out, tuple(self.faces()))
 
     def fits(self) -> Iterator[Job]:
         """Prior and classifier for every seed, the baselines' networks for the first."""
@@ -149,7 +129,7 @@ class World:
                     "--trainer.enable_progress_bar=false",
                     f"--trainer.default_root_dir={out}",
                 )
-                yield Job(f"{self.name}/{network}-{seed}", argv, out)
+                yield Job(f"{self.name}/{network}-{seed}", argv, out, (self.store(),))
 
     def checkpoint(self, network: str, seed: int) -> Path:
         """Where a network's training leaves it."""
@@ -158,7 +138,7 @@ class World:
     def searches(self, plan: dict[str, Any]) -> Iterator[Job]:
         """Each setting of each method on the search's task of each kind that this world has."""
         n = plan["search"]["n"]
-        for kind in {self.kind(plan, task) for task in self.tasks} & plan["search"]["tasks"].keys():
+        for kind in sorted({self.kind(plan, task) for task in self.tasks} & plan["search"]["tasks"].keys()):
             for method in self.methods:
                 for k, setting in enumerate(plan["search"][kind].get(method, [])):
                     name = f"search/{self.name}/{kind}/{method}-{k}"
@@ -240,7 +220,8 @@ class World:
             argv.append(f"--model.init_args.images={self.folder / 'faces/images'}")
         else:
             argv.append(f"--model.init_args.generator.curvature={self.curvature}")
-        return Job(name, tuple(argv), out)
+        used = [fit for fit in self.fits() if any(str(fit.out / "last.ckpt") in word for word in argv)]
+        return Job(name, tuple(argv), out, (self.store(), *used))
 
 
 def preferred(found: Mapping[int, Mapping[str, Estimate]]) -> int:
@@ -288,81 +269,31 @@ def unknown(plan: dict[str, Any]) -> Iterator[str]:
                 yield f"world {name}: method {method} needs the network {network}, which the world does not train"
 
 
-def run_all(title: str, jobs: Iterable[Job], workers: int) -> list[str]:
-    """Runs the jobs that are not done; returns the names of those that failed."""
-    jobs = list(jobs)
-    left = [job for job in jobs if not is_done(job)]
-    console.rule(f"{title}: {len(left)} of {len(jobs)} to do", align="left")
-    failed, begin = [], time.perf_counter()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(workers, len(left))), context, end_with, (os.getpid(),)) as pool:
-        waiting = {pool.submit(work, job): job for job in left}
-        for count, future in enumerate(as_completed(waiting), 1):
-            job, (ok, seconds, words) = waiting[future], future.result()
-            minutes = (time.perf_counter() - begin) / count * (len(left) - count) / 60
-            state = f"[{count}/{len(left)}, {minutes:.0f} min left]"
-            console.print(
-                f"{state} {job.name}: {seconds:.0f} s. {words}", highlight=False, markup=False, soft_wrap=True
-            )
-            if not ok:
-                failed.append(job.name)
-    return failed
+def longest_first(fit: Job) -> int:
+    """The place of a training among those of all worlds."""
+    return list(TRAINED).index(fit.out.name.rpartition("-")[0])
 
 
-def end_with(parent: int) -> None:
-    """Lets a worker process end when its parent does, however that ends."""
+def publish(jobs: Iterable[Job], out: Path, results: Path) -> None:
+    """Writes the leaderboard of the test split, and that of the search; whatever else the folder holds stays.
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def mark(job: Job) -> Path:
-    """The file that says that a job is done, beside its folder."""
-    return job.out.parent / f".{job.out.name}.done"
-
-
-def is_done(job: Job) -> bool:
-    """Whether the job ran to its end with these arguments and configuration files."""
-    return mark(job).exists() and mark(job).read_text() == job.digest()
-
-
-def work(job: Job) -> tuple[bool, float, str]:
-    """Runs one job in this process, its output in ``<folder>.log``; returns success, seconds and the last line."""
-    import torch
-
-    from lcg_lightning.cli import main
-
-    torch.set_num_threads(1)
-    begin = time.perf_counter()
-    mark(job).unlink(missing_ok=True)
-    shutil.rmtree(job.out, ignore_errors=True)
-    job.out.parent.mkdir(parents=True, exist_ok=True)
-    log = job.out.parent / f"{job.out.name}.log"
-    with log.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        try:
-            status = main(job.argv)
-        except Exception:
-            traceback.print_exc()
-            status = 1
-    if status == 0:
-        mark(job).write_text(job.digest())
-    lines = [line for line in log.read_text().splitlines() if line.strip()] or [""]
-    return status == 0, time.perf_counter() - begin, lines[-1][:200]
-
-
-def publish(out: Path, results: Path) -> None:
-    """Writes the leaderboard of the test split, and that of the search; whatever else the folder holds stays."""
+    Records of jobs that are not among these, as of an earlier plan, are passed over.
+    """
+    own = out / ".own"
+    shutil.rmtree(own, ignore_errors=True)
+    for job in jobs:
+        if is_done(job):
+            shutil.copytree(job.out, own / job.name)
     for split in ("test", "search"):
+        if not (own / split).exists():
+            continue
         fresh = results / f".{split}.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        write_leaderboard(out / split, fresh)
+        write_leaderboard(own / split, fresh)
         shutil.rmtree(results / split, ignore_errors=True)
         fresh.rename(results / split)
+    shutil.rmtree(own, ignore_errors=True)
 
 
 if __name__ == "__main__":

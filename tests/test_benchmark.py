@@ -1,11 +1,13 @@
 """The benchmark's plan is checked before anything runs, and its results take the place of nothing else."""
 
 import copy
+import json
 
 import pytest
 import yaml
 
 from benchmarks.benchmark import publish, unknown
+from benchmarks.jobs import Job, mark
 from lcg_lightning.evaluation import records
 from tests.conftest import ROOT
 from tests.evaluation.test_leaderboard import record
@@ -53,14 +55,22 @@ def test_a_network_that_a_method_needs_and_no_world_trains_is_named():
 
 def test_results_take_the_place_of_former_ones_and_of_nothing_else(tmp_path):
     out, results = tmp_path / "out", tmp_path / "results"
+    jobs = [Job(name, (name,), out / name) for name in ("test/a", "search/b", "test/cut-off")]
+    for job in jobs:
+        records.write(record(), job.out / "record.json")
+    for job in jobs[:2]:
+        mark(job).write_text(job.digest())
+    records.write(record(), out / "test/left-by-another-plan/record.json")
     for split in ("test", "search"):
-        records.write(record(), out / split / "record.json")
         (results / split).mkdir(parents=True)
         (results / split / "former.png").write_text("")
     (results / "speed.json").write_text("{}")
-    publish(out, results)
+    publish([], out, results)  # nothing was measured
+    assert (results / "test/former.png").exists()
+    publish(jobs, out, results)
     assert (results / "speed.json").read_text() == "{}"
     assert sorted(path.name for path in results.iterdir()) == ["search", "speed.json", "test"]
-    for split in ("test", "search"):
-        assert (results / split / "leaderboard.md").exists()
+    for split, name in (("test", "a"), ("search", "b")):
+        (row,) = json.loads((results / split / "leaderboard.json").read_text())
+        assert row["record"] == f"{name}/record.json"
         assert not (results / split / "former.png").exists()
