@@ -128,6 +128,10 @@ def _calm() -> None:
     """Applies settings to the libraries, which must already be imported."""
     quiet()
     preflight.bound_yaml()
+    if "torch" in sys.modules:
+        from lcg_lightning.commands.products import faster_products
+
+        faster_products()
 
 
 def _unknown(args: list[str]) -> str:
