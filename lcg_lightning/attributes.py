@@ -126,6 +126,16 @@ class AttributeSchema:
         error = (self.unit(labels.double()) - self.unit(targets.double())).abs()
         return targets.isnan() | (error <= TOLERANCE)
 
+    def misses(self, labels: Tensor, targets: Tensor) -> Tensor:
+        """How many of each target row's values (B, A) label rows (N, A) miss: (B, N) int16, as :meth:`met` judges."""
+        columns, wanted = self.unit(labels.double()).T.contiguous(), self.unit(targets.double()).T
+        found = torch.zeros(len(targets), len(labels), dtype=torch.int16, device=labels.device)
+        for column, value in zip(columns, wanted, strict=True):
+            if not value.isnan().all():
+                error = (column - value[:, None]).abs_()
+                found += ~(value.isnan()[:, None] | (error <= TOLERANCE))
+        return found
+
     def _affine(self, like: Tensor) -> tuple[Tensor, Tensor]:
         continuous = [a.kind == "continuous" for a in self.attributes]
         low = [a.low if c else 0.0 for a, c in zip(self.attributes, continuous, strict=True)]

@@ -49,3 +49,19 @@ def test_units_and_json_round_trip():
 def test_mistakes_are_named(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_misses_count_what_met_judges_row_by_row():
+    schema = AttributeSchema((Attribute("Hat"), Attribute("Age", "continuous", low=20, high=70), Attribute("Beard")))
+    g = torch.Generator().manual_seed(0)
+
+    def rows(n, unknown):
+        drawn = torch.rand(n, 3, generator=g)
+        drawn = torch.stack([drawn[:, 0].round(), 20 + (50 * drawn[:, 1]).round(), drawn[:, 2].round()], 1)
+        return drawn.masked_fill(torch.rand(n, 3, generator=g) < unknown, torch.nan)
+
+    labels, targets = rows(60, 0.1), rows(40, 0.4)
+    expected = torch.stack([(~schema.met(labels, wanted)).sum(1) for wanted in targets])
+    assert torch.equal(schema.misses(labels, targets).long(), expected)
+    assert expected.unique().tolist() == [0, 1, 2, 3]
+    assert not schema.misses(labels, targets.new_full((1, 3), torch.nan)).any()

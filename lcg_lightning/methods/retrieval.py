@@ -11,6 +11,9 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.methods.base import Edit, Method
 
+CHUNK = 32
+"""Points that are compared with all training rows at once."""
+
 
 class Retrieval(Method):
     """The nearest training latent to a point, among those whose labels meet the most targets.
@@ -34,12 +37,13 @@ class Retrieval(Method):
     def nearest(self, points: Tensor, condition: Condition) -> Tensor:
         """The latents (B, D) for points (B, D)."""
         found = []
-        for point, wanted in zip(points, targets(condition, self.schema, len(points)).to(points), strict=True):
-            misses = (~self.schema.met(self.labels, wanted)).sum(1)  # (N,)
-            rows = (misses == misses.min()).nonzero()[:, 0]
-            distance = (self.latents[rows] - point).square().sum(1)
-            found.append(self.latents[rows[distance.argmin()]])
-        return torch.stack(found)
+        asked = targets(condition, self.schema, len(points)).to(points)
+        for part, wanted in zip(torch.split(points, CHUNK), torch.split(asked, CHUNK), strict=True):
+            misses = self.schema.misses(self.labels, wanted)  # (b, N)
+            distance = torch.cdist(part, self.latents)
+            distance[misses > misses.amin(1, keepdim=True)] = torch.inf
+            found.append(self.latents[distance.argmin(1)])
+        return torch.cat(found)
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D) near the samples' start noise."""

@@ -14,6 +14,9 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.models.load import load_clean_classifier, load_flow
 
+CHUNK = 32
+"""Samples that are compared with all training rows at once."""
+
 
 class StyleFlow(Method):
     """A conditional continuous normalizing flow (Abdal et al., arXiv 2008.02401).
@@ -58,7 +61,8 @@ class StyleFlow(Method):
         """Latents (B, D); ``nfe`` counts evaluations of the flow's field, as the mean over all samples so far."""
         asked = self._asked(condition, len(noise.index))
         chance = torch.special.ndtr(SampleNoise(noise.seed, noise.index, 1)(1)[:, 0].double())
-        labels = torch.stack([self._fill(row, float(u)) for row, u in zip(asked, chance, strict=True)])
+        parts = zip(torch.split(asked, CHUNK), torch.split(chance, CHUNK), strict=True)
+        labels = torch.cat([self._fill(*part) for part in parts])
         z, used = self.flow.to_latents(noise(0), labels.to(noise.device))
         self._count("nfe", used)
         return z
@@ -86,11 +90,12 @@ class StyleFlow(Method):
         width = int(self.flow.hparams["latent_dim"]) // rows.shape[1]
         return rows.repeat_interleave(width, 1)
 
-    def _fill(self, asked: Tensor, chance: float) -> Tensor:
-        """All labels (A,) for targets (A,): those asked for, and else those of a training row."""
-        misses = (~self.schema.met(self.labels, asked)).sum(1)
-        rows = (misses == misses.min()).nonzero()[:, 0]
-        row = self.labels[rows[min(int(chance * len(rows)), len(rows) - 1)]]
+    def _fill(self, asked: Tensor, chance: Tensor) -> Tensor:
+        """All labels (B, A) for targets (B, A): those asked for, and else those of the row that chance (B,) takes."""
+        misses = self.schema.misses(self.labels, asked)  # (B, N)
+        rank = (misses == misses.amin(1, keepdim=True)).cumsum(1, dtype=torch.int32)  # 1, 2, ... over the best rows
+        taken = (chance * rank[:, -1]).int().clamp(max=rank[:, -1] - 1)
+        row = self.labels[torch.searchsorted(rank, taken[:, None] + 1)[:, 0]]
         return torch.where(asked.isnan(), row, asked)
 
     def _asked(self, condition: Condition, batch: int) -> Tensor:
