@@ -1,13 +1,16 @@
 """StyleFlow's model: a conditional continuous normalizing flow of latents."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.data.datamodule import LatentBatch
+from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
+from lcg_lightning.data.space import standardize
 from lcg_lightning.diffusion.noise import generator_of, sample_noise
 from lcg_lightning.diffusion.ode import dopri5
 from lcg_lightning.errors import UserError
@@ -15,14 +18,21 @@ from lcg_lightning.models.base import FROM_THE_COMMAND_LINE, LatentModule, check
 from lcg_lightning.models.conditional import features, num_features
 from lcg_lightning.networks.flow import FlowField
 
+CHUNK = 4096
+"""Latents whose covariance is taken at once."""
+FLATTEST = 1e-6
+"""Least variance of a direction that is whitened in full, as a share of the largest."""
+
 
 class ConditionalFlow(LatentModule):
     """p(z | c) as a flow from N(0, I), trained by maximum likelihood (StyleFlow, arXiv 2008.02401, section 4).
 
     A latent at t = 0 flows along the field to t = 1, where it is standard normal, so
-    log p(z | c) = log N(z(1); 0, I) + integral of the field's divergence. Training takes ``steps`` fixed Runge-Kutta
-    steps and differentiates through them; the divergence is estimated along one random sign vector a sample
-    (Hutchinson; FFJORD, arXiv 1810.01367). Latents are standardized, so the authors' batch normalization is left out.
+    log p(z | c) = log N(z(1); 0, I) + integral of the field's divergence. Training takes ``steps`` fixed steps of
+    Heun's third-order rule and differentiates through them; the divergence is estimated along one random sign vector a
+    sample (Hutchinson; FFJORD, arXiv 1810.01367). In place of the authors' batch normalization, a fixed linear layer
+    whitens latents first: W of a StyleGAN2 has directions so flat that the field would be stiff along them. A fit finds
+    the layer from the training rows; older checkpoints, without one, keep the identity.
 
     Latents of W+ are ``rows`` vectors that one flow maps alike, as in StyleFlow; their log-densities are added.
 
@@ -32,7 +42,8 @@ class ConditionalFlow(LatentModule):
         rows: number of rows L of a latent of W+; 1 for a latent that flows as a whole.
         hidden: width of the hidden layers, at least 1.
         layers: number of linear layers, at least 2.
-        steps: Runge-Kutta steps of training and of evaluation.
+        steps: Runge-Kutta steps of training and of ``val/loss``. Too few, and training finds fields that only look
+            likely when integrated in as many steps.
         lr: AdamW's learning rate, above 0.
         weight_decay: AdamW's weight decay, at least 0.
         warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
@@ -46,6 +57,7 @@ class ConditionalFlow(LatentModule):
 
     ema: FlowField
     net: FlowField
+    whitening: Tensor
 
     def __init__(
         self,
@@ -78,23 +90,43 @@ class ConditionalFlow(LatentModule):
         )
         self.save_hyperparameters(ignore=FROM_THE_COMMAND_LINE)
         self.schema, self.rows, self.steps, self.seed = schema, rows, steps, seed
+        self.register_buffer("whitening", torch.eye(latent_dim // rows))  # (D / L, D / L)
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+
+    def setup(self, stage: str) -> None:
+        """Takes the statistics and, to fit, the whitening from the data; a resumed run keeps its checkpoint's."""
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, LatentDataModule):
+            latents, _, _ = data.store.split("train")
+            chunks = (standardize(part, data.store.mean, data.store.std) for part in torch.split(latents, CHUNK))
+            self.whitening.copy_(whitening(map(self._split, chunks)))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """As for any network on latents; a flow of an older version has no whitening."""
+        super().on_load_checkpoint(checkpoint)
+        checkpoint["state_dict"].setdefault("whitening", torch.eye(len(self.whitening)))
 
     def to_noise(self, z: Tensor, labels: Tensor, tolerance: float = 1e-5) -> tuple[Tensor, Tensor]:
         """Standard normal values (B, D) of latents (B, D) under labels (B, A), and evaluations (B,) of the field."""
-        return self._flow(z, labels, 0.0, 1.0, tolerance)
+        noise, used = self._flow(self._whiten(z), labels, 0.0, 1.0, tolerance)
+        return noise.reshape(z.shape), used
 
     def to_latents(self, noise: Tensor, labels: Tensor, tolerance: float = 1e-5) -> tuple[Tensor, Tensor]:
         """The inverse of :meth:`to_noise`."""
-        return self._flow(noise, labels, 1.0, 0.0, tolerance)
+        white, used = self._flow(self._split(noise), labels, 1.0, 0.0, tolerance)
+        return torch.linalg.solve(self.whitening, white, left=False).reshape(noise.shape), used
 
-    def _flow(self, z: Tensor, labels: Tensor, start: float, end: float, tolerance: float) -> tuple[Tensor, Tensor]:
+    def _flow(self, y: Tensor, labels: Tensor, start: float, end: float, tolerance: float) -> tuple[Tensor, Tensor]:
         c = self._condition(labels)
-        found, used = dopri5(lambda t, y: self.ema(y, t, c)[0], self._split(z), start, end, tolerance)
-        return found.reshape(z.shape), used.reshape(len(z), -1).sum(1) / self.rows
+        found, used = dopri5(lambda t, y: self.ema(y, t, c)[0], y, start, end, tolerance)
+        return found, used.reshape(len(labels), -1).sum(1) / self.rows
 
     def log_prob(self, net: FlowField, z: Tensor, labels: Tensor, tangent: Tensor) -> Tensor:
-        """Log p(z | labels) (B,) in nats of latents (B, D), by ``steps`` Runge-Kutta steps.
+        """Log p(z | labels) (B,) in nats of latents (B, D), by ``steps`` steps of Heun's third-order rule.
+
+        The rule weighs its first and third slopes, so only they carry tangents; libraries would take them at the second
+        too.
 
         Args:
             net: the field.
@@ -103,26 +135,25 @@ class ConditionalFlow(LatentModule):
             tangent: vectors (P, B L, D / L) along which the divergence is taken: P = 1 with random signs gives an
                 unbiased estimate, all unit vectors its exact value.
         """
-        from torchdiffeq import odeint
-
-        c = self._condition(labels)
-
-        def field(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            velocity, moved = net(state[0], t.expand(len(c)), c, tangent)
-            return velocity, (moved * tangent).sum((0, 2))
-
-        y = self._split(z)
-        span = torch.tensor([0.0, 1.0]).to(y)
-        end, volume = odeint(
-            field, (y, y.new_zeros(len(y))), span, method="rk4", options={"step_size": 1.0 / self.steps}
-        )
-        normal = -0.5 * (end[-1].square() + math.log(2 * math.pi)).sum(1)
-        total: Tensor = (normal + volume[-1]).reshape(len(z), self.rows).sum(1)
+        c, y, h = self._condition(labels), self._whiten(z), 1.0 / self.steps
+        volume = torch.linalg.slogdet(self.whitening).logabsdet.expand(len(y))
+        for k in range(self.steps):
+            first, spread = net(y, y.new_full((len(y),), k * h), c, tangent)
+            second, _ = net(y + h / 3 * first, y.new_full((len(y),), (k + 1 / 3) * h), c)
+            third, moved = net(y + 2 * h / 3 * second, y.new_full((len(y),), (k + 2 / 3) * h), c, tangent)
+            y = y + h / 4 * (first + 3 * third)
+            volume = volume + h / 4 * ((spread + 3 * moved) * tangent).sum((0, 2))
+        normal = -0.5 * (y.square() + math.log(2 * math.pi)).sum(1)
+        total: Tensor = (normal + volume).reshape(len(z), self.rows).sum(1)
         return total
 
     def _split(self, z: Tensor) -> Tensor:
         """Latents (B, D) as rows (B L, D / L)."""
         return z.reshape(len(z) * self.rows, -1)
+
+    def _whiten(self, z: Tensor) -> Tensor:
+        """Latents (B, D) as whitened rows (B L, D / L)."""
+        return self._split(z) @ self.whitening
 
     def _condition(self, labels: Tensor) -> Tensor:
         """What the field takes for labels (B, A), once for each row (B L, C)."""
@@ -152,3 +183,16 @@ class ConditionalFlow(LatentModule):
         log_p = self.log_prob(self.ema, z, batch["labels"], self._split(signs)[None])
         metric.update(-log_p / z.shape[1])
         self.log(f"{stage}/loss", metric, prog_bar=True)
+
+
+def whitening(chunks: Iterable[Tensor]) -> Tensor:
+    """The symmetric matrix (D, D), float32, after which rows (N, D) of mean 0 have the covariance I.
+
+    Directions flatter than :data:`FLATTEST`, such as those that too few rows leave empty, count as that flat.
+    """
+    total, n = torch.zeros(()), 0
+    for rows in chunks:
+        total, n = total + rows.double().T @ rows.double(), n + len(rows)
+    variances, axes = torch.linalg.eigh(total / n)
+    matrix: Tensor = (axes * variances.clamp(min=FLATTEST * variances[-1]).rsqrt()) @ axes.T
+    return matrix.float()

@@ -89,8 +89,8 @@ def _load(kind: type[Module], path: Path) -> Module:
     own = inspect.signature(kind).parameters
     try:
         module = kind(**{name: value for name, value in checkpoint["hyper_parameters"].items() if name in own})
-        state = dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
+        state = dict(checkpoint["state_dict"])
     except Exception as error:  # another program's checkpoint can fail in any way
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
         raise UserError(f"{path}: not a {kind.__name__} checkpoint ({reason}); give the one `lcg fit` wrote") from error

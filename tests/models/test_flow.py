@@ -10,7 +10,8 @@ from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.data.store import Split, write_store
 from lcg_lightning.errors import UserError
-from lcg_lightning.models.flow import ConditionalFlow
+from lcg_lightning.models.flow import ConditionalFlow, whitening
+from lcg_lightning.models.load import load_flow
 from tests.toy_latents import trainer
 
 SCHEMA = AttributeSchema((Attribute("Hat"), Attribute("Size", "continuous", low=0, high=10)))
@@ -72,6 +73,24 @@ def test_the_divergence_is_that_of_autograd_and_signs_estimate_it():
     assert abs(guesses.mean() - exact) < 4 * guesses.std() / math.sqrt(4000) + 1e-4
 
 
+def test_whitening_is_part_of_the_density_and_undone_on_the_way_back():
+    """Under a field of 0, latents are Gaussian with the covariance that was whitened, however flat."""
+    g = torch.Generator().manual_seed(2)
+    mix = torch.linalg.qr(torch.randn(D, D, generator=g))[0] * torch.tensor([2.0, 1.0, 0.01])
+    rows = torch.randn(40_000, D, generator=g) @ mix.T
+    model = flow()
+    for weights in model.ema.parameters():
+        weights.zero_()
+    model.whitening.copy_(whitening(torch.split(rows, 7_000)))
+    torch.testing.assert_close(torch.cov((rows @ model.whitening).T), torch.eye(D), rtol=0, atol=1e-3)
+    gaussian = MultivariateNormal(torch.zeros(D).double(), (rows.double().T @ rows.double()) / len(rows))
+    found = model.log_prob(model.ema, rows[:20], labels_of(20), all_directions(20))
+    torch.testing.assert_close(found, gaussian.log_prob(rows[:20].double()).float(), rtol=0, atol=1e-2)
+    noise, _ = model.to_noise(rows, labels_of(len(rows)))
+    torch.testing.assert_close(model.to_latents(noise, labels_of(len(rows)))[0], rows, rtol=0, atol=1e-4)
+    assert whitening([rows[:2]]).isfinite().all()
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """z ~ N(mean of its labels, diagonal): mean = 2 Hat - 1 along the first axis and Size along the second."""
@@ -112,6 +131,18 @@ def test_a_short_fit_finds_the_conditional_gaussian_and_the_way_back(fitted):
         assert (used > 10).all()
         part, _ = fitted.to_latents(noise[:7], labels[:7])
         torch.testing.assert_close(part, z[:7], rtol=0, atol=1e-4)
+
+
+def test_a_fit_whitens_the_training_rows_and_older_checkpoints_do_not(fitted, tmp_path):
+    store = fitted.trainer.datamodule.store
+    white = store.split("train").latents @ fitted.whitening
+    torch.testing.assert_close(white.T @ white / len(white), torch.eye(D), rtol=0, atol=1e-3)
+    fitted.trainer.save_checkpoint(tmp_path / "new.ckpt")
+    older = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    del older["state_dict"]["whitening"]
+    torch.save(older, tmp_path / "older.ckpt")
+    torch.testing.assert_close(load_flow(tmp_path / "new.ckpt", store).whitening, fitted.whitening)
+    torch.testing.assert_close(load_flow(tmp_path / "older.ckpt", store).whitening, torch.eye(D))
 
 
 def test_rows_of_a_latent_flow_alike():
