@@ -91,6 +91,23 @@ def test_whitening_is_part_of_the_density_and_undone_on_the_way_back():
     assert whitening([rows[:2]]).isfinite().all()
 
 
+def test_the_measured_loss_sees_what_training_steps_are_too_coarse_for():
+    """dz/dt = 2 z from N(0, I) back: log p(z) = log N(e^2 z; 0, I) + 2 D."""
+    model = flow(steps=1)
+
+    class Doubling(torch.nn.Module):
+        def forward(self, z, t, c, tangent=None):
+            return 2 * z, z.new_zeros(0, *z.shape) if tangent is None else 2 * tangent
+
+    model.ema = Doubling()
+    z, labels = 0.3 * torch.randn(50, D), labels_of(50)
+    exact = -(2 * D - 0.5 * ((math.e**2 * z).square() + math.log(2 * math.pi)).sum(1)).mean() / D
+    coarse = -model.log_prob(model.ema, z, labels, all_directions(50)).mean() / D
+    model.validation_step({"latents": z, "labels": labels, "index": torch.arange(50)}, 0)
+    assert abs(coarse - exact) > 0.3
+    torch.testing.assert_close(model.val_loss.compute(), exact, rtol=0, atol=0.06)
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """z ~ N(mean of its labels, diagonal): mean = 2 Hat - 1 along the first axis and Size along the second."""
