@@ -1,0 +1,106 @@
+"""The stabilized solver against closed forms and torchdiffeq, its evaluations, and a sample's independence."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import logsigmoid
+from torchdiffeq import odeint
+
+from lcg_lightning.diffusion import chebyshev
+from lcg_lightning.diffusion.chebyshev import MOST_STAGES, rkc2
+from lcg_lightning.errors import UserError
+
+Y = torch.randn(30, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+TURN = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
+STIFF = TURN @ torch.tensor([1000.0, 30.0, 0.5, 0.0], dtype=torch.float64).diag() @ TURN.T
+
+
+def down(y):
+    """Down a quadratic bowl, along whose steepest direction Euler's method is unstable beyond steps of 0.002."""
+    return -y @ STIFF
+
+
+def up(y):
+    """Up log sigmoid(20 y_0) + log sigmoid(5 y_1 - y_2) - 50 (y_3 - tanh y_0)^2."""
+    with torch.enable_grad():
+        y = y.detach().requires_grad_()
+        energy = logsigmoid(20 * y[:, 0]) + logsigmoid(5 * y[:, 1] - y[:, 2]) - 50 * (y[:, 3] - y[:, 0].tanh()).square()
+        return torch.autograd.grad(energy.sum(), y)[0]
+
+
+def library(field, y, time, tolerance):
+    """The end points of torchdiffeq's dopri5, and its number of evaluations."""
+    calls = []
+    span = torch.tensor([0.0, time], dtype=torch.float64)
+    end = odeint(lambda t, y: calls.append(t) or field(y), y, span, method="dopri5", rtol=tolerance, atol=tolerance)
+    return end[-1], len(calls)
+
+
+def step(stages, x):
+    """One step of y' = x y from 1."""
+    before, now = torch.ones_like(x), 1 + chebyshev._table()[stages, 1, 2] * x
+    for mu, nu, new, old in chebyshev._table()[stages, 2 : stages + 1]:
+        before, now = now, 1 - mu - nu + mu * now + nu * before + x * (new * now + old)
+    return now
+
+
+def test_every_number_of_stages_is_of_order_two_and_stable():
+    for stages in range(2, MOST_STAGES + 1):
+        x = torch.tensor([-0.1, -0.05], dtype=torch.float64)
+        large, small = (step(stages, x) - x.exp()).abs()
+        assert 7 < large / small < 9  # the error of a step is of order 3
+        assert step(stages, torch.linspace(-0.65 * (stages**2 - 1), -1e-3, 5000, dtype=torch.float64)).abs().max() < 1
+
+
+def test_a_stiff_linear_flow_is_a_matrix_exponential_at_a_fraction_of_the_evaluations():
+    exact = Y @ torch.linalg.matrix_exp(-5 * STIFF)
+    errors = []
+    for tolerance in (1e-2, 1e-3, 1e-4):
+        found, evaluations = rkc2(down, Y, 5.0, tolerance)
+        errors.append((found - exact).abs().max())
+        assert errors[-1] < 5 * tolerance
+    assert errors[-1] < errors[0] / 5
+    found, evaluations = rkc2(down, Y, 5.0, 1e-2)
+    assert evaluations.max() < library(down, Y, 5.0, 1e-2)[1] / 5
+    still, evaluations = rkc2(torch.zeros_like, Y, 5.0, 1e-3)
+    assert torch.equal(still, Y)
+    assert (evaluations == 4).all()
+
+
+def test_end_points_and_evaluations_beside_those_of_torchdiffeq():
+    exact, _ = library(up, Y, 5.0, 1e-9)
+    found, evaluations = rkc2(up, Y, 5.0, 1e-2)
+    assert (found - exact).square().mean().sqrt() < 1e-2
+    assert evaluations.max() < library(up, Y, 5.0, 1e-2)[1] / 2
+    closer, _ = rkc2(up, Y, 5.0, 1e-5)
+    assert (closer - exact).abs().max() < 2e-4
+
+
+def test_evaluations_are_counted():
+    calls = []
+    _, evaluations = rkc2(lambda y: calls.append(y) or up(y), Y[:1], 5.0, 1e-2)
+    assert evaluations.tolist() == [len(calls)]
+
+
+def test_a_sample_does_not_depend_on_its_batch():
+    whole, evaluations = rkc2(up, 3 * Y, 5.0, 1e-2)
+    parts = [rkc2(up, part, 5.0, 1e-2) for part in (3 * Y).split(7)]
+    torch.testing.assert_close(whole, torch.cat([part[0] for part in parts]), rtol=0, atol=1e-12)
+    assert torch.equal(evaluations, torch.cat([part[1] for part in parts]))
+    assert evaluations.unique().numel() > 2
+
+
+def test_a_row_that_breaks_is_nan_and_the_others_are_not():
+    broken = Y.clone()
+    broken[3] = math.inf
+    found, _ = rkc2(up, broken, 1.0, 1e-2)
+    assert found[3].isnan().all()
+    rest = torch.arange(30) != 3
+    torch.testing.assert_close(found[rest], rkc2(up, Y[rest], 1.0, 1e-2)[0])
+
+
+def test_too_many_steps_are_refused(monkeypatch):
+    monkeypatch.setattr(chebyshev, "MOST_STEPS", 2)
+    with pytest.raises(UserError, match="30 of 30 samples need more than 2 steps"):
+        rkc2(down, Y, 5.0, 1e-3)
