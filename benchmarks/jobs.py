@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lcg_lightning.evaluation import records
+from lcg_lightning.kept import load_once
 
 console = Console()
 
@@ -90,13 +91,14 @@ def process() -> ProcessPoolExecutor:
 
 
 def end_with(parent: int) -> None:
-    """Lets a worker process end when its parent does, however that ends."""
+    """Lets a worker process end when its parent does, however that ends, and load once what its jobs share."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
 
+    load_once()
     threading.Thread(target=watch, daemon=True).start()
 
 

@@ -1,7 +1,7 @@
-"""Loads networks once: within a block, a loader that is asked again for the same thing gives the same object."""
+"""Loads and computes once: within a block, whoever asks again for the same thing gets the same object."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -25,25 +25,44 @@ def loaded_once() -> Iterator[None]:
         _loaded.reset(token)
 
 
+def load_once() -> None:
+    """The same from now on, for a worker process that runs many evaluations."""
+    _loaded.set({})
+
+
+def once(key: Sequence[Any], make: Callable[[], T]) -> T:
+    """What ``make`` gives, which :func:`loaded_once` keeps and shares under a key; nobody may change it.
+
+    Args:
+        key: plain values, and fingerprints of all that the result depends on.
+        make: computes it.
+    """
+    loaded = _loaded.get()
+    if loaded is None:
+        return make()
+    text = json.dumps(plain(key), default=_class_name)
+    if text not in loaded:
+        loaded[text] = make()
+    found: T = loaded[text]
+    return found
+
+
 def keeps(load: Callable[P, T]) -> Callable[P, T]:
-    """A loader of frozen networks, whose results :func:`loaded_once` may keep and share.
+    """A loader, such as one of frozen networks, whose results :func:`loaded_once` may keep and share.
 
     Arguments that are neither plain values nor classes, such as a network itself, are not kept.
     """
 
     @wraps(load)
     def kept(*args: P.args, **kwargs: P.kwargs) -> T:
-        loaded = _loaded.get()
-        if loaded is None:
+        if _loaded.get() is None:
             return load(*args, **kwargs)
+        key = [load.__qualname__, args, kwargs]
         try:
-            key = json.dumps([load.__qualname__, plain(args), plain(kwargs)], default=_class_name)
+            json.dumps(plain(key), default=_class_name)
         except TypeError:
             return load(*args, **kwargs)
-        if key not in loaded:
-            loaded[key] = load(*args, **kwargs)
-        found: T = loaded[key]
-        return found
+        return once(key, lambda: load(*args, **kwargs))
 
     return kept
 

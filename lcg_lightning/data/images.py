@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from lcg_lightning.data.lmdb import LMDBImage, data_file, find_records, record
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import require_file
+from lcg_lightning.kept import keeps
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -34,6 +35,7 @@ def image_id(name: str) -> str:
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
+@keeps
 def find_images(folder: str | Path, size: int | None = None) -> dict[str, ImageRef]:
     """The images in a folder and its subfolders, or in an LMDB, by id, in order of path or number.
 
@@ -54,7 +56,7 @@ def find_images(folder: str | Path, size: int | None = None) -> dict[str, ImageR
     if not folder.is_dir():
         raise UserError(f"{folder} is neither a folder nor an LMDB; give the folder that holds the images")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*"), key=lambda path: path.parts):
         if path.suffix.lower() in SUFFIXES:
             other = found.setdefault(image_id(path.name), path)
             if other is not path:

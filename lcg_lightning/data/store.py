@@ -20,6 +20,7 @@ from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic, atomic_folder, load_json, refuse_occupied, sha256
 from lcg_lightning.generators.base import Generator
+from lcg_lightning.kept import keeps, once
 
 _FORMAT = 2
 """Format 2 added checksums; format 1 can still be read."""
@@ -140,6 +141,7 @@ class LatentStore:
     and the origin of the rows do not affect it."""
 
     @classmethod
+    @keeps
     def open(cls, path: str | Path, generator: Generator | None = None) -> Self:
         """Open a store and check its whole content, which takes about 0.1 s for 100 MB.
 
@@ -224,6 +226,9 @@ class LatentStore:
         """
         if name not in self.sizes:
             raise UserError(f"{self.path} has no {name} split (it has {', '.join(self.sizes)})")
+        return once(["split", name, self.path, self.content_hash], lambda: self._read(name))
+
+    def _read(self, name: str) -> Split:
         file = self.path / f"{name}.safetensors"
         try:
             with safe_open(file, "pt") as tensors:

@@ -1,7 +1,7 @@
 """Pictures of samples: their latents, decoded with the noise that belongs to each."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -9,6 +9,14 @@ from lcg_lightning.data.images import ImageRef
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.evaluation.judged import Judges, Pictures
 from lcg_lightning.evaluation.reference import read_files
+from lcg_lightning.formats.fingerprint import combine, digest
+
+
+class Maker(Protocol):
+    """Makes pictures."""
+
+    def __call__(self, z: Tensor, shared: bool = False) -> Pictures:
+        """Pictures of standardized latents (B, D); ``shared`` are those of sources, common to all methods."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +34,11 @@ class Decoding:
     resize: bool
     """Whether image files of another size are scaled."""
 
-    def of(self, rows: Tensor, index: Tensor) -> Callable[[Tensor], Pictures]:
+    def of(self, rows: Tensor, index: Tensor) -> Maker:
         """What makes pictures of standardized latents (B, D) of the samples ``index`` (B,) with sources (B, D)."""
         noise = self._inverted(rows, index)
 
-        def pictures(z: Tensor) -> Pictures:
+        def pictures(z: Tensor, shared: bool = False) -> Pictures:
             z = self.truncation_psi * z
 
             def draw(part: Tensor | slice) -> Tensor:
@@ -38,9 +46,15 @@ class Decoding:
                     return self.space.decode_samples(z[part], self.seed, index[part])
                 return self.space.decode(z[part], noise[part])
 
-            return Pictures(z, draw, self.judges)
+            mark = self._mark(z, index) if shared and noise is None else ""
+            return Pictures(z, draw, self.judges, mark)
 
         return pictures
+
+    def _mark(self, z: Tensor, index: Tensor) -> str:
+        """Identifies the images of latents (B, D) of the samples ``index`` (B,) with noise of their own."""
+        content = digest({"latents": self.space.unstandardize(z), "index": index})
+        return combine(self.space.generator.fingerprint, self.seed, content)
 
     def _inverted(self, rows: Tensor, index: Tensor) -> Tensor | None:
         """The noise (B, *noise_shape) with which sources decode to their image files."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Truth
 from lcg_lightning.judges.attribute import AttributeJudge
 from lcg_lightning.judges.identity import IdentityNetwork
+from lcg_lightning.kept import once
 
 T = TypeVar("T")
 
@@ -93,10 +94,12 @@ class Pictures:
         z: standardized latents (B, D).
         draw: images (B', 3, S, S) in [-1, 1] of some of the rows, which index a (B,) tensor.
         judges: what judges them.
+        mark: identifies the images. What networks read off them is then computed once for all methods of a process
+            that keeps what it loads (:func:`~lcg_lightning.kept.loaded_once`).
     """
 
-    def __init__(self, z: Tensor, draw: Callable[[Tensor | slice], Tensor], judges: Judges) -> None:
-        self.z, self._draw, self._judges = z, draw, judges
+    def __init__(self, z: Tensor, draw: Callable[[Tensor | slice], Tensor], judges: Judges, mark: str = "") -> None:
+        self.z, self._draw, self._judges, self._mark = z, draw, judges, mark
 
     @cached_property
     def images(self) -> Tensor:
@@ -119,19 +122,29 @@ class Pictures:
         if judge is None and self._judges.truth is not None:
             return _finite(self._judges.truth.outputs(self.latents), "the generator", "a label")
         judge = _present(judge, "judge")
-        return _finite(judge(self.images), f"judge {judge.name}", "an output")
+        key = ["outputs", judge.fingerprint, judge.schema.to_json()]
+        return self._once(key, lambda: _finite(judge(self.images), f"judge {judge.name}", "an output"))
 
     @cached_property
     def embeddings(self) -> Tensor:
         """Identity embeddings (B, d), compared by cosine."""
-        network = _present(self._judges.identity, "identity")
-        return _finite(network.embed(self.images), f"identity network {network.name}", "an embedding")
+        return self.embedded(_present(self._judges.identity, "identity"))
 
     @cached_property
     def features(self) -> Tensor:
         """Features (B, F) whose distributions are compared."""
         network = _present(self._judges.features, "features")
-        return _finite(network(self.images), f"features {network.name}", "a feature")
+        key = ["features", network.fingerprint, network.num_features]
+        return self._once(key, lambda: _finite(network(self.images), f"features {network.name}", "a feature"))
+
+    def embedded(self, network: IdentityNetwork) -> Tensor:
+        """Embeddings (B, d) by an identity network."""
+        what = f"identity network {network.name}"
+        key = ["embeddings", network.fingerprint]
+        return self._once(key, lambda: _finite(network.embed(self.images), what, "an embedding"))
+
+    def _once(self, key: list[Any], read: Callable[[], Tensor]) -> Tensor:
+        return once([self._mark, str(self.z.device), *key], read) if self._mark else read()
 
 
 @dataclass(frozen=True, eq=False)

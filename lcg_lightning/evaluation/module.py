@@ -277,7 +277,7 @@ class Evaluation(LightningModule):
         self.answered += len(rows)
         refuse_broken(latents, index, self.label)
         pictures = self.decoding.of(rows, index)
-        source, before = pictures(rows) if self.task.edits else None, None
+        source, before = pictures(rows, shared=True) if self.task.edits else None, None
         if source is not None and self.judged:
             before = group.met(self.schema.predict(source.outputs), self.schema)
         steps = [pictures(z) for z in latents]

@@ -70,6 +70,7 @@ class Reference:
         self.latents = store.split(split).latents
         self.space, self.split, self.resize, self.seed = space, split, resize, seed
         self.size = space.generator.image_size
+        self.mark = combine(store.content_hash, space.generator.fingerprint, images, seed)
         self.files = None if images is None else files_of(images, store, split, self.size)
 
     def __str__(self) -> str:
@@ -87,11 +88,13 @@ class Reference:
 
         Batches are dealt to the processes in turn, so they do not depend on the number of processes.
         """
+        about = str(self)
         share = UnpaddedSampler(range(len(self.latents)), world, rank, block=size).share
         for start in range(0, len(share), size):
             rows = torch.tensor(share[start : start + size])
             z = self.space.standardize(self.latents[rows].to(device))
-            yield Pictures(z, partial(self._images, z, rows), judges), rows
+            mark = combine(self.mark, about, *share[start : start + size])
+            yield Pictures(z, partial(self._images, z, rows), judges, mark), rows
 
     def _images(self, z: Tensor, rows: Tensor, part: Tensor | slice) -> Tensor:
         """Images (B', 3, S, S) in [-1, 1] of some of the rows (B,) with latents z (B, D), on the device of z."""

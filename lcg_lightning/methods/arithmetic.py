@@ -13,6 +13,7 @@ from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.samplers import Sampler, SamplerName
 from lcg_lightning.errors import UserError
+from lcg_lightning.kept import once
 from lcg_lightning.methods.base import Edit
 from lcg_lightning.methods.directions import read_directions
 from lcg_lightning.methods.linear import Line, LinearFit, conditional_steps, fit_along, fit_line, shift
@@ -74,6 +75,16 @@ class LatentArithmetic(MovingMethod):
             UserError: directions that do not fit the store, or ``conditional`` and an attribute that depends on others.
         """
         super().prepare(store, space)
+        key = ["lines", store.content_hash, self.fit, self.config["directions"]]
+        lines = once(key, lambda: self._lines(store, space))
+        for name, rows in zip(Line._fields, zip(*lines, strict=True), strict=True):
+            self.register_buffer(name, torch.stack(rows), persistent=False)
+        if self.conditional:
+            fitted = ~self.step.isnan().any(1)
+            self.step[fitted] = conditional_steps(self.step[fitted])
+
+    def _lines(self, store: LatentStore, space: LatentSpace) -> list[Line]:
+        """One line per attribute; NaN where there is none."""
         latents, labels, _ = store.split("train")
         z, units = space.standardize(latents), store.schema.unit(labels)
         given = None if self.directions is None else read_directions(self.directions, store)
@@ -92,11 +103,7 @@ class LatentArithmetic(MovingMethod):
             else:
                 step = (given[attribute.name] / store.std).flatten().to(z)
                 lines.append(fit_along(step, z[known], units[known, i]))
-        for name, rows in zip(Line._fields, zip(*lines, strict=True), strict=True):
-            self.register_buffer(name, torch.stack(rows), persistent=False)
-        if self.conditional:
-            fitted = ~self.step.isnan().any(1)
-            self.step[fitted] = conditional_steps(self.step[fitted])
+        return lines
 
     def moved(self, z: Tensor, condition: Condition, moves: dict[int, Tensor]) -> Tensor:
         """Latents (B, D) moved for every attribute in a condition.

@@ -12,6 +12,7 @@ from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.samplers import Sampler, SamplerName
 from lcg_lightning.errors import UserError
+from lcg_lightning.kept import once
 from lcg_lightning.methods.base import Edit
 from lcg_lightning.methods.moving import MovingMethod
 from lcg_lightning.models.classifier import LatentClassifier
@@ -96,6 +97,10 @@ def fit_directions(store: LatentStore, space: LatentSpace) -> Tensor:
     Raises:
         UserError: labels that :func:`regression_directions` refuses.
     """
+    return once(["regression directions", store.content_hash], lambda: _fitted(store, space))
+
+
+def _fitted(store: LatentStore, space: LatentSpace) -> Tensor:
     latents, labels, _ = store.split("train")
     units = store.schema.unit(labels)
     units[:, [a.kind == "categorical" for a in store.schema]] = math.nan  # class numbers are no scale

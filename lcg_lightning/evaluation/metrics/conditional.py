@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
@@ -17,9 +18,12 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.estimates import Column, Estimate
 from lcg_lightning.evaluation.judged import Judged
 from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
-from lcg_lightning.evaluation.metrics.kernels import group_sums, without_each_group
+from lcg_lightning.evaluation.metrics.kernels import GROUPS, without_each_group
 from lcg_lightning.evaluation.metrics.rows import flat, unflat
 from lcg_lightning.evaluation.metrics.two_samples import accuracy
+from lcg_lightning.formats.fingerprint import digest
+from lcg_lightning.generators.base import Truth
+from lcg_lightning.kept import once
 
 TRUTH_SEED = 1 << 40
 """Seed of the exact samples, the same for every method and, at any usual seed, independent of the oracle's."""
@@ -27,6 +31,7 @@ DRAWS = 2
 """Exact samples for each generated one."""
 WIDTH = 2 * TOLERANCE
 """Difference between two continuous targets, as a share of the range, at which their conditions are no longer alike."""
+_BLOCK = 2**17  # distances held at once
 
 
 class TrueConditional(ImageMetric):
@@ -76,16 +81,13 @@ class TrueConditional(ImageMetric):
         assert space is not None
         b, device = len(samples.index), samples.result.z.device
         codes = condition_codes(samples.asked, self.setting.schema, b).to(device)
-        parts, found = [truth.coordinates(samples.result.latents)], torch.ones(b, dtype=torch.bool, device=device)
-        try:
-            for draw in range(DRAWS):
-                noise = SampleNoise(TRUTH_SEED + draw, samples.index, space.dim, device)
-                exact, possible = truth.sample(samples.asked, noise)
-                parts.append(truth.coordinates(exact))
-                found &= possible
-        except UserError:  # a condition that cannot be sampled
+        asked = digest({"index": samples.index, **per_sample(samples.asked)})
+        key = ["exact", self.setting.networks["truth"], to_text(samples.asked, self.setting.schema), asked, str(device)]
+        drawn = once(key, lambda: exact_samples(truth, samples.asked, samples.index, space.dim, device))
+        if drawn is None:
             return
-        rows = torch.cat([codes, *parts], 1)
+        exact, found = drawn
+        rows = torch.cat([codes, truth.coordinates(samples.result.latents), *exact], 1)
         self.rows.append(flat(samples.index[found.cpu()], rows[found]))
 
     def compute(self) -> dict[str, Estimate]:
@@ -102,6 +104,24 @@ class TrueConditional(ImageMetric):
         inputs = classifier_inputs(codes.numpy())
         given, true = (np.concatenate([inputs, latents.numpy()], 1) for latents in (x, exact[0]))
         return {**found, "c2st": accuracy(given, true)}
+
+
+def exact_samples(
+    truth: Truth, asked: Condition, index: Tensor, dim: int, device: torch.device
+) -> tuple[list[Tensor], Tensor] | None:
+    """The coordinates (B, dim) of :data:`DRAWS` exact samples each, and (B,) bool where they were found.
+
+    None for a condition that cannot be sampled.
+    """
+    parts, found = [], torch.ones(len(index), dtype=torch.bool, device=device)
+    try:
+        for draw in range(DRAWS):
+            exact, possible = truth.sample(asked, SampleNoise(TRUTH_SEED + draw, index, dim, device))
+            parts.append(truth.coordinates(exact))
+            found &= possible
+    except UserError:
+        return None
+    return parts, found
 
 
 def condition_codes(condition: Condition, schema: AttributeSchema, batch: int) -> Tensor:
@@ -140,33 +160,46 @@ def energy_distances(index: Tensor, codes: Tensor, x: Tensor, exact: Sequence[Te
         x: generated rows (N, d).
         exact: one or more sets of exact rows (N, d), of the same conditions.
     """
-    width = codes.shape[1]
-
-    def distance(weighted: bool, a: Tensor, b: Tensor) -> Tensor:
-        far = torch.cdist(a[:, width:], b[:, width:])
-        return far * alike(a[:, :width], b[:, :width]) if weighted else far
+    sets = [x, *exact]
+    pairs = list(combinations_with_replacement(range(len(sets)), 2))
+    apart, *far = _sums_within_and_pooled([(sets[i], sets[j]) for i, j in pairs], codes, index)
+    between = {pair: sums for pair, sums in zip(pairs, far, strict=True)}
+    between |= {(j, i): sums.mT for (i, j), sums in between.items()}  # (2, 10, 10) each
+    others = range(1, len(sets))
+    xy = torch.stack([between[0, j] for j in others]).mean(0)
+    yy = torch.stack([between[i, j] for i in others for j in others]).mean(0)
 
     def statistic(xy: float, xx: float, yy: float, pairs: float) -> float:
         return (2 * xy - xx - yy) / pairs if pairs else float("nan")
 
-    generated, true = torch.cat([codes, x], 1), [torch.cat([codes, y], 1) for y in exact]
     found = {}
-    for name, weighted in {"energy": True, "energy/pooled": False}.items():
-
-        def total(a: Tensor, b: Tensor, weighted: bool = weighted) -> Tensor:
-            return group_sums(lambda p, q: distance(weighted, p, q), a, b, index, index, apart=True)
-
-        xy = torch.stack([total(generated, y) for y in true]).mean(0)
-        yy = torch.stack([total(a, b) for a in true for b in true]).mean(0)
-        pairs = group_sums(alike if weighted else _one, codes, codes, index, index, apart=True)
-        estimate = without_each_group([xy, total(generated, generated), yy, pairs], statistic)
+    for name, *sums in zip(("energy", "energy/pooled"), xy, between[0, 0], yy, apart, strict=True):
+        estimate = without_each_group(sums, statistic)
         if np.isfinite(estimate.value):
             found[name] = estimate
     return found
 
 
-def _one(a: Tensor, b: Tensor) -> Tensor:
-    return torch.ones(len(a), len(b), dtype=torch.float64)
+def _sums_within_and_pooled(sets: Sequence[tuple[Tensor, Tensor]], codes: Tensor, index: Tensor) -> list[Tensor]:
+    """Sums (2, 10, 10) over pairs of groups of ones and of each two sets' distances, by :func:`alike` and plain.
+
+    Blocks are small enough for the cache, and weights are computed once for all sets.
+    """
+    totals = torch.zeros(1 + len(sets), 2, GROUPS, GROUPS, dtype=torch.float64)
+    groups = torch.nn.functional.one_hot(index % GROUPS, GROUPS).double()
+    size = max(1, _BLOCK // len(codes))
+    for start in range(0, len(codes), size):
+        rows = slice(start, start + size)
+        own = groups[rows].T  # (10, B)
+        weights = alike(codes[rows], codes)
+        plain = torch.ones_like(weights)
+        for block in (weights, plain):
+            block.diagonal(start).zero_()
+        totals[0] += torch.stack([own @ (block @ groups) for block in (weights, plain)])
+        for total, (x, y) in zip(totals[1:], sets, strict=True):
+            far = torch.cdist(x[rows], y)
+            total += torch.stack([own @ ((far * block) @ groups) for block in (weights, plain)])
+    return list(totals)
 
 
 def classifier_inputs(codes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -82,5 +82,5 @@ class SecondIdentity(PerSampleMetric):
     def measure(self, samples: Judged) -> Tensor:
         """Cosines (B, 1)."""
         assert samples.source is not None
-        before, after = (self.network.embed(p.images).double() for p in (samples.source, samples.result))
+        before, after = (p.embedded(self.network).double() for p in (samples.source, samples.result))
         return F.cosine_similarity(before, after)[:, None].clamp(-1, 1)  # rounding may exceed the range
