@@ -86,7 +86,8 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
 
 
 def process() -> ProcessPoolExecutor:
-    """One worker process."""
+    """One worker process, whose numerical libraries use one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # NumPy's and scikit-learn's too, which torch.set_num_threads leaves alone
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with, (os.getpid(),))
 
 
