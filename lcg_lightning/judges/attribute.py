@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.fingerprint import fingerprint as weights_fingerprint
+from lcg_lightning.judges.parts import in_parts
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,7 @@ class AttributeJudge(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Outputs (B, K), laid out by the schema, of images (B, 3, H, W) in [-1, 1]."""
-        out: Tensor = self.network(images)
-        return out
+        return in_parts(self.network, images)
 
     def select(self, schema: AttributeSchema) -> "AttributeJudge":
         """The same judge, restricted to these attributes and in their order.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from lcg_lightning.formats.fingerprint import fingerprint as weights_fingerprint
+from lcg_lightning.judges.parts import in_parts
 
 
 class IdentityNetwork(nn.Module):
@@ -39,9 +40,8 @@ class IdentityNetwork(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Identity embeddings (B, d), compared by cosine, of images (B, 3, H, W) in [-1, 1]."""
-        out: Tensor = self.network(images)
-        return out
+        return in_parts(self.network, images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, num_features) of images (B, 3, H, W) in [-1, 1]."""
-        return self.features(images)
+        return in_parts(self.features, images)
