@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,17 +37,19 @@ class ClassifierFreeGuidance(Method):
     condition is a conjunction of values; ``~Hat`` asks for the opposite label. The network was not given choices, so
     ``Hat | Bald`` is refused.
 
-    A step of an edit inverts DDIM at scale 1 under the labels that a classifier reads off its source, which is the last
-    step's result, then samples from there at ``scale`` with all targets so far in place of the labels read. At scale 1,
-    a step that asks for what was read changes nothing. (Inversion at a scale above 1 makes edits overshoot.)
+    An edit inverts DDIM at scale 1 under the labels that a classifier reads off the source, then samples from the noise
+    found at ``scale``, with all targets so far in place of the labels read. At scale 1, an edit that asks for what was
+    read changes nothing. (Inversion at a scale above 1 makes edits overshoot.)
 
     Args:
         prior: checkpoint of a ``ConditionalPrior``.
         classifier: checkpoint of the ``LatentClassifier`` that reads the source's labels; needed for editing alone.
-        scale: guidance scale, 1 + w. In the exact world generation was most accurate at 2 and editing at 1.
+        scale: guidance scale, 1 + w.
         sampler: sampler for generation, as in ``Unguided``.
         steps: steps of sampler and inversion, on a grid evenly spaced in log-SNR; 2 or more.
-        fixed_point: fixed-point iterations that make each inversion step exact; 0 or more.
+        fixed_point: fixed-point iterations for each inversion step, which make it exact in the limit; 0 or more.
+        anchor: what a step of a sequence edits, as in ``LatentClassifierGuidance``. From the ``original`` source all
+            steps share one inversion, and their order does not matter; from the ``previous`` result each has its own.
 
     Raises:
         UserError: an option is out of range.
@@ -62,7 +65,8 @@ class ClassifierFreeGuidance(Method):
         scale: float = 2.0,
         sampler: SamplerName | Sampler = "dpmpp_2m",
         steps: int = 20,
-        fixed_point: int = 3,
+        fixed_point: int = 1,
+        anchor: Literal["original", "previous"] = "original",
     ) -> None:
         super().__init__(
             prior=prior,
@@ -71,6 +75,7 @@ class ClassifierFreeGuidance(Method):
             sampler=sampler_text(sampler),
             steps=steps,
             fixed_point=fixed_point,
+            anchor=anchor,
         )
         check_guidance(scale, (0.0, 1.0))
         check_steps(steps)
@@ -78,7 +83,7 @@ class ClassifierFreeGuidance(Method):
             raise UserError(f"method cfg: fixed_point is {fixed_point}; give 0 or more")
         self.prior_path, self.classifier_path = prior, classifier
         self.sampler, self.sample = sampler_text(sampler), find_sampler(sampler)
-        self.scale, self.steps, self.fixed_point = scale, steps, fixed_point
+        self.scale, self.steps, self.fixed_point, self.anchor = scale, steps, fixed_point, anchor
         self.passes = 1 if scale in (0, 1) else 2  # of the network for one prediction
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
@@ -117,7 +122,9 @@ class ClassifierFreeGuidance(Method):
         return latents
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
-        """Latents (B, D) after each step, whose source is the previous step's result.
+        """Latents (B, D) after each step.
+
+        With ``anchor: original``, whoever needs only the last result gives only the last step.
 
         Raises:
             UserError: a condition that leaves a choice, or no classifier to read the source's labels.
@@ -127,14 +134,16 @@ class ClassifierFreeGuidance(Method):
         results: list[Tensor] = []
         evaluations = 0
         for step in steps:
-            read = self.classifier.read(source)
+            if not results or self.anchor == "previous":
+                before = results[-1] if results else source
+                read = self.classifier.read(before)
+                back = partial(invert, z=before, grid=self.grid, fixed_point=self.fixed_point)
+                start, used = run(back, self._eps(read, 1.0))
+                evaluations += used
             rows = targets(step.merged, self.schema, len(source)).to(read)
-            back = partial(invert, z=source, grid=self.grid, fixed_point=self.fixed_point)
-            start, used = run(back, self._eps(read, 1.0))
-            evaluations += used
             forth = partial(ddim, noise=starting_at(start), grid=self.grid)
-            source, used = run(forth, self._eps(torch.where(rows.isnan(), read, rows), self.scale))
+            result, used = run(forth, self._eps(torch.where(rows.isnan(), read, rows), self.scale))
             evaluations += self.passes * used
-            results.append(source)
+            results.append(result)
         self.edit_nfe = evaluations / max(1, len(steps))
         return results

@@ -106,16 +106,22 @@ def test_an_unknown_label_changes_nothing(fitted, guided):
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_edits_change_what_is_asked_and_an_empty_one_nothing(guided, scale):
-    method = guided(scale=scale, fixed_point=30)
+    method, passes = guided(scale=scale, fixed_point=30), 1 if scale == 1 else 2
     source = torch.randn(300, D, generator=torch.Generator().manual_seed(5))
     read = Reader().read(source)
     nothing = conjunction(torch.where(torch.tensor([True, False, True]), read, torch.nan), SCHEMA)
     on, small = parse("on", SCHEMA), parse("on & size=12", SCHEMA)
     (same,) = method.edit(source, [Edit(nothing, nothing)])
-    assert method.edit_nfe == 20 * 31 + 20 * (1 if scale == 1 else 2)
+    assert method.edit_nfe == 20 * 31 + 20 * passes
     if scale == 1:
         torch.testing.assert_close(same, source, rtol=0, atol=1e-3)
     first, second = method.edit(source, [Edit(c, c) for c in (on, small)])
+    assert method.edit_nfe == (20 * 31 + 2 * 20 * passes) / 2  # one inversion for all steps
+    (alone,) = method.edit(source, [Edit(small, small)])
+    torch.testing.assert_close(alone, second)
+    chained = guided(scale=scale, fixed_point=30, anchor="previous")
+    again = chained.edit(source, [Edit(c, c) for c in (on, small)])
+    torch.testing.assert_close(again[1], chained.edit(first, [Edit(small, small)])[0])
     assert (Reader().read(first)[:, 0] == 1).double().mean() > 0.85
     assert (Reader().read(first)[:, 2] == read[:, 2]).double().mean() > 0.85
     off, before = Reader().read(second)[:, 1] - 12, read[:, 1] - 12
