@@ -30,15 +30,15 @@ EDITED = ["Yaw", "Smiling", "Age", "Eyeglasses"]
 
 
 class World:
-    """The exact world of a store, its test rows, and the networks trained on it."""
+    """The exact world of a store, its val rows, and the networks trained on it."""
 
     def __init__(self, store: Path, prior: Path, classifier: Path, n: int) -> None:
         self.world = ExactWorld()
         self.store = LatentStore.open(store, self.world)
         self.space = self.store.space(self.world)
-        rows = self.store.split("test")
+        rows = self.store.split("val")
         if not 2 <= n <= len(rows.labels):
-            raise UserError(f"quality: n is {n}; {store} has {len(rows.labels)} test rows; give 2 to that number")
+            raise UserError(f"quality: n is {n}; {store} has {len(rows.labels)} val rows; give 2 to that number")
         self.reference = self.space.standardize(torch.as_tensor(rows.latents)).double()
         self.labels, self.index = torch.as_tensor(rows.labels[:n]), torch.arange(n)
         self.sources = self.reference[:n].float()
@@ -132,7 +132,7 @@ def main(
         store: of the exact world; ``lcg encode --config configs/encode/synthfaces-exact.yaml`` makes one.
         prior: checkpoint of a ``LatentPrior`` trained on it.
         classifier: checkpoint of a ``LatentClassifier`` trained on it.
-        n: test rows to ask about and to edit.
+        n: val rows to ask about and to edit.
         ask: attributes asked of a sample at once.
         samplers: short names.
         evaluations: budgets; odd ones suit heun, which takes two evaluations for every step besides the last.

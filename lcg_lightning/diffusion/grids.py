@@ -1,5 +1,6 @@
 """Sampling grids."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,10 @@ import torch
 
 from lcg_lightning.diffusion.schedule import NoiseSchedule
 from lcg_lightning.errors import UserError
+
+LOGSNR = (-7.0, 5.0)
+"""The log-SNR that sampling covers. Noisier levels hold nothing of a standardized latent; a cleaner one has noise of
+0.08 standard deviations, which the last evaluation removes."""
 
 
 class Grid(NamedTuple):
@@ -32,19 +37,31 @@ def uniform_grid(schedule: NoiseSchedule, n: int) -> Grid:
     return Grid(tuple(map(float, t)), (*schedule.alpha_bar[t].tolist(), 1.0))
 
 
-def logsnr_grid(schedule: NoiseSchedule, n: int) -> Grid:
-    """A grid of n levels evenly spaced in log-SNR, from the schedule's noisiest to its cleanest, then clean.
+def logsnr_grid(schedule: NoiseSchedule, n: int, low: float = LOGSNR[0], high: float = LOGSNR[1]) -> Grid:
+    """A grid of n levels evenly spaced in log-SNR, from low to high, then clean.
 
-    This is the grid of DPM-Solver (Lu et al., arXiv 2206.00927, section 3.4), on which few steps suffice. The levels
-    are exact; their times are interpolated by :meth:`NoiseSchedule.time_at`.
+    This is the grid of DPM-Solver (Lu et al., arXiv 2206.00927, section 3.4), on which few steps suffice. Its ends are
+    cut to the schedule's own range. The levels are exact; their times are interpolated by
+    :meth:`NoiseSchedule.time_at`.
 
     Raises:
         UserError: n is not within 2 .. T.
     """
     check_steps(n, 2, schedule.num_steps)
-    wanted = np.linspace(schedule.logsnr[-1].item(), schedule.logsnr[0].item(), n)
+    noisiest, cleanest = schedule.logsnr[-1].item(), schedule.logsnr[0].item()
+    wanted = np.linspace(max(low, noisiest), min(high, cleanest), n)
     levels = torch.sigmoid(torch.from_numpy(wanted)).tolist()
     return Grid(tuple(schedule.time_at(wanted)), (*levels, 1.0))
+
+
+def observed_grid(schedule: NoiseSchedule, n: int, tau: float) -> Grid:
+    """The :func:`logsnr_grid` of edits whose source is an observation with standard deviation tau.
+
+    Its noisiest level has log-SNR -2 ln(tau) - 3. There the noised latent makes up 5 % of the precision that it and the
+    source have together (:class:`~lcg_lightning.diffusion.guidance.Source`), so noisier levels hardly move a result.
+    """
+    equal = -2 * math.log(tau)
+    return logsnr_grid(schedule, n, max(LOGSNR[0], equal - 3), max(LOGSNR[1], equal + 2.5))
 
 
 def check_steps(n: int, low: int = 2, high: int | None = None) -> None:

@@ -15,7 +15,7 @@ from lcg_lightning.conditions import And, Condition, Not, Or, conjunction, defin
 from lcg_lightning.conditions.tree import unscaled
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
-from lcg_lightning.diffusion.grids import check_steps, logsnr_grid
+from lcg_lightning.diffusion.grids import Grid, check_steps, logsnr_grid, observed_grid
 from lcg_lightning.diffusion.guidance import Source, check_guidance, check_tau, guide
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.diffusion.samplers import (
@@ -65,10 +65,11 @@ class LatentClassifierGuidance(Method):
         sampler: sampler for generation: ddpm, ddim, dpmpp_2m, heun, or the import path of a sampler function or class
             (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
             ``lcg_lightning.diffusion.samplers.PredictorCorrector``, which takes Langevin steps.
-        steps: steps of sampler and inversion, on a grid evenly spaced in log-SNR; 2 or more.
+        steps: steps of sampler and inversion, on a grid evenly spaced in log-SNR; 2 or more. With an observed source
+            the grid begins where the source outweighs the noised latents: noisier levels hardly change a result.
         interval: fraction of the time range in which the classifier guides. Edits with an observed source evaluate it
             at cleaner times, up to the time at which the noise is tau, so the upper part does not affect them.
-        fixed_point: fixed-point iterations that make each inversion step exact; 0 or more.
+        fixed_point: fixed-point iterations for each inversion step, which make it exact in the limit; 0 or more.
         source: form of the source term in edits; none omits it.
         eta: weight of the source in the forms bayes and likelihood; 0.5 by default.
         anchor: what a step of a sequence edits, under the targets of all steps so far: the ``original`` source, so that
@@ -95,7 +96,7 @@ class LatentClassifierGuidance(Method):
         sampler: SamplerName | Sampler = "dpmpp_2m",
         steps: int = 20,
         interval: tuple[float, float] = (0.0, 1.0),
-        fixed_point: int = 3,
+        fixed_point: int = 1,
         source: Literal["observation", "bayes", "likelihood", "none"] = "observation",
         eta: float | None = None,
         anchor: Literal["original", "previous"] = "original",
@@ -168,14 +169,14 @@ class LatentClassifierGuidance(Method):
             return None
         return Source(source, self.source, self.tau, self.eta)
 
-    def _eps(self, condition: Condition | None, scale: float, source: Source | None = None) -> EpsModel:
+    def _eps(self, condition: Condition | None, scale: float, grid: Grid, source: Source | None = None) -> EpsModel:
         return guide(
             self.prior,
             self.classifier,
             condition,
             self.schema,
             self.prior.schedule,
-            self.grid,
+            grid,
             scale=scale,
             interval=self.interval,
             source=source,
@@ -183,7 +184,9 @@ class LatentClassifierGuidance(Method):
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D) sampled from the prior under the condition."""
-        latents, self.nfe = run(lambda eps: self.sample(eps, noise, self.grid), self._eps(condition, self.scale))
+        latents, self.nfe = run(
+            lambda eps: self.sample(eps, noise, self.grid), self._eps(condition, self.scale, self.grid)
+        )
         return latents
 
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
@@ -196,6 +199,8 @@ class LatentClassifierGuidance(Method):
             UserError: latents that are not finite, or a condition that :func:`~lcg_lightning.conditions.merge` refuses
                 beside the labels to keep.
         """
+        schedule = self.prior.schedule
+        grid = self.grid if self.tau is None else observed_grid(schedule, self.steps, self.tau)
         results: list[Tensor] = []
         evaluations = 0
         kept = self._labels(source) if self.keep else None
@@ -205,11 +210,11 @@ class LatentClassifierGuidance(Method):
             if self.start == "regression":
                 before = self._moved(before, step.merged, source if self.keep else None)
             held = self._held(before)
-            back = partial(invert, z=before, grid=self.grid, fixed_point=self.fixed_point)
-            start, used = run(back, self._eps(None, self.edit_scale, held))
+            back = partial(invert, z=before, grid=grid, fixed_point=self.fixed_point)
+            start, used = run(back, self._eps(None, self.edit_scale, grid, held))
             evaluations += used
-            forth = partial(ddim, noise=starting_at(start), grid=self.grid)
-            result, used = run(forth, self._eps(condition, self.edit_scale, held))
+            forth = partial(ddim, noise=starting_at(start), grid=grid)
+            result, used = run(forth, self._eps(condition, self.edit_scale, grid, held))
             evaluations += used
             results.append(result)
         self.edit_nfe = evaluations / max(1, len(steps))

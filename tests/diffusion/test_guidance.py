@@ -18,7 +18,7 @@ from tests.closed_forms import GaussianPrior
 
 D = 16
 SCHEDULE = make_schedule("linear")
-GRID = logsnr_grid(SCHEDULE, 12)
+GRID = logsnr_grid(SCHEDULE, 12, -math.inf, math.inf)
 LEVELS = GRID.alpha_bar[:-1]
 BEYOND = 5e-5
 """Tolerance where source and z_t together are less noisy than the schedule's first level, which stands in."""

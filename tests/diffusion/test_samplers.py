@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,8 @@ from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
 from tests.closed_forms import GaussianPrior, affine_map, pushforward
 
+WHOLE = -math.inf, math.inf
+"""The ends of a grid that covers all levels of its schedule."""
 SCHEDULE = make_schedule("linear")
 PRIOR = GaussianPrior.random()
 
@@ -98,11 +101,13 @@ def test_dpmpp_2m_is_that_of_diffusers(monkeypatch, n):
     theirs.set_timesteps(n)
     theirs.sigmas = theirs.sigmas.double()
     levels = tuple((1 / (1 + theirs.sigmas**2)).tolist())
-    grid = Grid(logsnr_grid(SCHEDULE, n).t, levels)
+    grid = Grid(logsnr_grid(SCHEDULE, n, *WHOLE).t, levels)
     eps, z = curved_eps(grid), start()
     expected = run_scheduler(theirs, eps, z, theirs.timesteps)
     torch.testing.assert_close(dpmpp_2m(eps, starting_at(z), grid), expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(dpmpp_2m(eps, starting_at(z), logsnr_grid(SCHEDULE, n)), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        dpmpp_2m(eps, starting_at(z), logsnr_grid(SCHEDULE, n, *WHOLE)), expected, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_ddim_covariance_error_falls_as_one_over_n():
@@ -118,13 +123,13 @@ def test_second_order_samplers_converge_as_such_and_beat_ddim(sampler, name):
     schedule = make_schedule(name)
 
     def to_noised(n):
-        grid = logsnr_grid(schedule, n)
+        grid = logsnr_grid(schedule, n, *WHOLE)
         grid = Grid(grid.t[:-1], grid.alpha_bar[:-1])  # ends at the cleanest noised level
         reached = pushforward(lambda z: sampler(PRIOR.eps_model(grid.alpha_bar), starting_at(z), grid), 16)
         return (reached.cov - PRIOR.noised(grid.alpha_bar[-1]).cov).norm()
 
     assert 3.2 < to_noised(60) / to_noised(120) < 4.8
-    grid = logsnr_grid(schedule, 20)
+    grid = logsnr_grid(schedule, 20, *WHOLE)
     assert covariance_error(sampler, grid) < 0.3 * covariance_error(ddim, grid)
 
 
@@ -211,7 +216,7 @@ def test_inversion_round_trip():
     [("ddpm", 6), ("ddim", 6), ("dpmpp_2m", 6), ("heun", 11), (PredictorCorrector(2), 16)],
 )
 def test_every_sampler_is_repeatable_keeps_dtype_and_is_counted(sampler, evaluations):
-    grid = logsnr_grid(SCHEDULE, 6)
+    grid = logsnr_grid(SCHEDULE, 6, *WHOLE)
     noise = numbered_noise()
 
     def eps(z, i):
@@ -234,7 +239,7 @@ def test_samplers_are_named_in_records():
 
 @pytest.mark.parametrize(("broken", "value"), [(4, float("nan")), (1, float("inf"))])
 def test_latents_that_are_not_finite_stop_with_the_step(broken, value):
-    grid = logsnr_grid(SCHEDULE, 6)
+    grid = logsnr_grid(SCHEDULE, 6, *WHOLE)
 
     def eps(z, i):
         out = curved_eps(grid)(z, i)

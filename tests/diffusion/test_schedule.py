@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
-from lcg_lightning.diffusion.grids import logsnr_grid, uniform_grid
+from lcg_lightning.diffusion.grids import logsnr_grid, observed_grid, uniform_grid
 from lcg_lightning.diffusion.schedule import eps_to_x0, make_schedule, q_sample, x0_to_eps
 from lcg_lightning.errors import UserError
 from tests.closed_forms import GaussianPrior
@@ -76,7 +76,7 @@ def test_logsnr_grid_against_diffusers(name, n):
         beta_start=1e-4, beta_schedule=beta_schedule, use_lu_lambdas=True, final_sigmas_type="zero"
     )
     theirs.set_timesteps(n)
-    grid = logsnr_grid(schedule, n)
+    grid = logsnr_grid(schedule, n, -math.inf, math.inf)
     a = np.array(grid.alpha_bar)
     np.testing.assert_allclose(np.sqrt((1 - a) / a), theirs.sigmas.numpy(), rtol=1e-3)
     assert np.abs(np.array(grid.t) - theirs.timesteps.numpy()).max() <= (0.51 if name == "linear" else 1.0)
@@ -84,6 +84,22 @@ def test_logsnr_grid_against_diffusers(name, n):
     assert (grid.t[0], grid.t[-1]) == (999.0, 0.0)
     assert len(grid.alpha_bar) == len(grid.t) + 1
     assert max(grid.alpha_bar[:-1]) < 1 == grid.alpha_bar[-1]
+
+
+def test_grids_cover_what_matters_and_never_leave_the_schedule():
+    schedule = make_schedule("linear")
+    np.testing.assert_allclose(logsnr(logsnr_grid(schedule, 9))[[0, -1]], [-7, 5], atol=1e-9)
+    least = math.exp(-schedule.logsnr[0].item() / 2)
+    equal, cleanest = 2 * math.log(4), schedule.logsnr[0].item()
+    for tau, ends in ((1e6, [-7, 5]), (0.25, [equal - 3, equal + 2.5]), (least, [cleanest - 3, cleanest])):
+        found = logsnr(observed_grid(schedule, 9, tau))
+        assert np.ptp(np.diff(found)) < 1e-9
+        np.testing.assert_allclose(found[[0, -1]], ends, atol=1e-9)
+
+
+def logsnr(grid):
+    a = np.array(grid.alpha_bar[:-1])
+    return np.log(a) - np.log1p(-a)
 
 
 def test_times_and_log_snr_are_inverse_and_linear_between_levels():
