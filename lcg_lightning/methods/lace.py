@@ -191,7 +191,7 @@ def gradient_flow(energy: Energy, z: Tensor, tolerance: float) -> tuple[Tensor, 
     """Solves equation 7 of arXiv 2110.10873, dz/ds = grad energy(z) for s from 0 to :data:`TIME`.
 
     Classifiers that are sure make the flow stiff, so stability limits the steps of explicit methods such as dopri5. The
-    stabilized :func:`~lcg_lightning.diffusion.chebyshev.rkc2` needs about a third of its evaluations.
+    stabilized :func:`~lcg_lightning.diffusion.chebyshev.rkc2` needs a fifth to a half of its evaluations.
 
     Returns:
         Latents (B, D), and the number of evaluations (B,) of the energy.

@@ -91,7 +91,7 @@ class ConditionalPrior(DenoisingModule):
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Mean squared error of the predicted noise, under labels of which some are dropped."""
         loss = self.training_error(batch["latents"], batch_idx, self.features(self.dropped(batch["labels"], batch_idx)))
-        self.log("train/loss", loss)
+        self.log_loss(loss, batch_idx)
         return loss
 
     def dropped(self, labels: Tensor, batch_idx: int) -> Tensor:
