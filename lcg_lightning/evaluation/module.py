@@ -154,6 +154,8 @@ class Evaluation(LightningModule):
                 f"{store.path}: {self.rows} {self.split} rows for {self.trainer.world_size} processes; use fewer"
             )
         self.steps, asked = survey(self.task, self.split, labels, self.schema)
+        if self.task.matches_data and self.reference_split == self.split:
+            raise UserError(f"evaluation: reference is {self.split}, but its rows are what is asked; give another")
         sources = None
         if self.images is not None and self.task.edits and not self.task.sampled and self.generator.can("invert"):
             sources = files_of(self.images, store, self.split, self.generator.image_size)
@@ -167,7 +169,7 @@ class Evaluation(LightningModule):
             returns=self.task.returns,
             networks=self.judges.marks(),
             num_features=0 if self.features is None else self.features.num_features,
-            has_reference=self.reference_split in set(store.sizes) - {self.split},
+            has_reference=self.reference_split in store.sizes,
             store=store,
             space=self.space,
         )
@@ -178,8 +180,6 @@ class Evaluation(LightningModule):
             raise UserError(f"evaluation: nothing can be measured on the task {self.task.name}; name a judge")
         self.reference = None
         if any(metric.uses_reference for metric in chosen):
-            if self.reference_split == self.split:
-                raise UserError(f"evaluation: reference is {self.split}, but its rows are what is asked; give another")
             self.reference = Reference(store, self.space, self.reference_split, self.images, self.resize, self.seed)
             setting = replace(setting, reference=str(self.reference))
         for metric in chosen:

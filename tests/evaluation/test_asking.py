@@ -151,7 +151,7 @@ def test_a_search_uses_the_rows_of_val(store, tmp_path):
         torch.testing.assert_close(torch.cat(seen[split]), rows)
         assert len(rows) == n
     assert asked["test"] != asked["val"]
-    generated, _ = run(store, Conditional(2), Real(), tmp_path / "real", split="val")
+    generated, _ = run(store, Conditional(2), Real(), tmp_path / "real", split="val", reference="train")
     assert generated.metrics["acc_joint"].value == 1.0  # the rows of val have the labels of val
     synthfaces = small.write(tmp_path / "store")
     with pytest.raises(UserError, match="reference is val, but its rows are what is asked; give another"):
