@@ -24,7 +24,7 @@ demo: setup ## SynthFaces from renders to leaderboard in runs/demo, 4 minutes on
 	$(VENV)/bin/python benchmarks/demo.py
 
 .PHONY: benchmark
-benchmark: setup ## all methods on all tasks, into benchmarks/results; an hour on two cores, resumes
+benchmark: setup ## all methods on all tasks, into benchmarks/results; 50 minutes on two cores, resumes
 	$(VENV)/bin/python -m benchmarks.benchmark
 
 .PHONY: bench
