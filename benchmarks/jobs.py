@@ -88,11 +88,11 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
 def process() -> ProcessPoolExecutor:
     """One worker process, whose numerical libraries use one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # NumPy's and scikit-learn's too, which torch.set_num_threads leaves alone
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with, (os.getpid(),))
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), set_up, (os.getpid(),))
 
 
-def end_with(parent: int) -> None:
-    """Lets a worker process end when its parent does, however that ends, and load once what its jobs share."""
+def set_up(parent: int) -> None:
+    """Lets a worker process load once what its jobs share, and end when its parent does, however that ends."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -11,11 +11,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from lcg_lightning.diffusion.ode import MOST_STEPS, error_ratio, resized
 from lcg_lightning.errors import Diverged
 
-MOST_STEPS, MOST_STAGES = 2000, 40
-"""Steps after which a solution is given up, and the largest number of evaluations in a step."""
-DAMPING, SAFETY, SHRINK, GROW, TINY = 2 / 13, 0.8, 0.2, 5.0, 1e-12
+MOST_STAGES = 40
+"""The largest number of evaluations in a step."""
+DAMPING, SAFETY, GROW, TINY = 2 / 13, 0.8, 5.0, 1e-12
 
 
 def rkc2(field: Callable[[Tensor], Tensor], y: Tensor, time: float, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -36,7 +37,7 @@ def rkc2(field: Callable[[Tensor], Tensor], y: Tensor, time: float, tolerance: f
         float64 that each sample needed.
 
     Raises:
-        Diverged: a sample needs more than :data:`MOST_STEPS` steps.
+        Diverged: a sample needs more than :data:`~lcg_lightning.diffusion.ode.MOST_STEPS` steps.
     """
     table = _table().to(y.device)
     f = field(y)
@@ -65,12 +66,11 @@ def rkc2(field: Callable[[Tensor], Tensor], y: Tensor, time: float, tolerance: f
         f1 = field(now)
         evaluations += (1 + stages) * ~done
         error = 0.8 * (y - now) + 0.4 * step * (f + f1)
-        ratio = _rms(error / (tolerance + tolerance * torch.maximum(y.abs(), now.abs())))
+        ratio = error_ratio(error, y, now, tolerance)
         accepted = (ratio <= 1.0) & ~done
         left = torch.where(accepted, (left - h).masked_fill(h >= left, 0.0), left)
         y, f = torch.where(accepted[:, None], now, y), torch.where(accepted[:, None], f1, f)
-        factor = (SAFETY * ratio.clamp(min=1e-10) ** (-1 / 3)).clamp(SHRINK, GROW).nan_to_num(nan=SHRINK)
-        h = h * torch.where(ratio <= 1.0, factor, factor.clamp(max=1.0))
+        h = resized(h, ratio, 3, SAFETY, GROW)
         broken = ~done & ~ratio.isfinite() & (h < 1e-12 * time)
         y = y.masked_fill(broken[:, None], torch.nan)
         done = done | broken | (left == 0)

@@ -70,12 +70,11 @@ def dopri5(field: Field, y: Tensor, start: float, end: float, tolerance: float) 
             slopes.append(field(t + node * sign * h, y1))
         evaluations += 6.0 * ~done
         error = step * sum(starmap(mul, zip(slopes, _ERROR, strict=True)))
-        ratio = _rms(error / (tolerance + tolerance * torch.maximum(y.abs(), y1.abs()))).double()
+        ratio = error_ratio(error, y, y1, tolerance)
         accepted = (ratio <= 1.0) & ~done
         t = torch.where(accepted, torch.where(last, torch.full_like(t, end), t + sign * h), t)
         y, f = torch.where(accepted[:, None], y1, y), torch.where(accepted[:, None], slopes[-1], f)
-        factor = (SAFETY * ratio.clamp(min=1e-10) ** -0.2).clamp(SHRINK, GROW).nan_to_num(nan=SHRINK)
-        h = h * torch.where(ratio <= 1.0, factor, factor.clamp(max=1.0))
+        h = resized(h, ratio, 5, SAFETY, GROW)
         broken = ~done & ~ratio.isfinite() & (h < 1e-12 * abs(end - start))
         y = y.masked_fill(broken[:, None], torch.nan)
         done = done | broken | (t == end)
@@ -85,6 +84,28 @@ def dopri5(field: Field, y: Tensor, start: float, end: float, tolerance: float) 
         f"dopri5: {int((~done).sum())} of {len(y)} samples need more than {MOST_STEPS} steps; the field is too steep: "
         "lower the scale, or raise the tolerance"
     )
+
+
+def error_ratio(error: Tensor, before: Tensor, after: Tensor, tolerance: float) -> Tensor:
+    """Sizes (B,) float64 of a step's errors (B, D), as shares of the tolerance; a step is accepted up to 1.
+
+    The tolerance is absolute and relative to the larger of the values (B, D) before and after the step.
+    """
+    return _rms(error / (tolerance + tolerance * torch.maximum(before.abs(), after.abs()))).double()
+
+
+def resized(h: Tensor, ratio: Tensor, order: int, safety: float, grow: float) -> Tensor:
+    """Sizes (B,) of the next steps, from those of the last ones (B,) and their :func:`error_ratio`.
+
+    Args:
+        h: sizes of the last steps.
+        ratio: their errors; a step whose error is not finite shrinks the most.
+        order: a step's error is proportional to h^order.
+        safety: factor of the size that would just be accepted.
+        grow: largest factor of an accepted step's size; a refused one never grows.
+    """
+    factor = (safety * ratio.clamp(min=1e-10) ** (-1 / order)).clamp(SHRINK, grow).nan_to_num(nan=SHRINK)
+    return h * torch.where(ratio <= 1.0, factor, factor.clamp(max=1.0))
 
 
 def _first_step(field: Field, t: Tensor, y: Tensor, f: Tensor, sign: float, tolerance: float) -> Tensor:
