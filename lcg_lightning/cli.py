@@ -96,8 +96,8 @@ def run(args: Sequence[str]) -> Any:
     """Runs a Lightning command as from the command line; returns its LightningCLI with trainer, model and data."""
     from lcg_lightning.commands import training
 
-    _calm()
-    return training.run(args)
+    with _calm():
+        return training.run(args)
 
 
 def usage(group: str = "") -> str:
@@ -119,19 +119,20 @@ def _call(name: str, args: list[str]) -> None:
     command = COMMANDS[name]
     preflight.check(args, command.out)
     function = getattr(importlib.import_module(command.module), command.function)
-    _calm()
     options: dict[str, Any] = {"as_positional": command.positional, "prog": f"lcg {name}", "exit_on_error": False}
-    jsonargparse.auto_cli(function, args=args, **options)
+    with _calm():
+        jsonargparse.auto_cli(function, args=args, **options)
 
 
-def _calm() -> None:
-    """Applies settings to the libraries, which must already be imported."""
+def _calm() -> contextlib.AbstractContextManager[None]:
+    """Applies settings to the libraries, which must already be imported; some hold only within the block."""
     quiet()
     preflight.bound_yaml()
-    if "torch" in sys.modules:
-        from lcg_lightning.commands.products import faster_products
+    if "torch" not in sys.modules:
+        return contextlib.nullcontext()
+    from lcg_lightning.commands.products import faster_products
 
-        faster_products()
+    return faster_products()
 
 
 def _unknown(args: list[str]) -> str:

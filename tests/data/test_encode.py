@@ -29,15 +29,6 @@ SCHEMA = AttributeSchema((Attribute("Odd"),))
 SCRIPT = Path(__file__).with_name("encode_run.py")
 
 
-@pytest.fixture(autouse=True)
-def products_of_a_new_process():
-    """A command that ran before chose how this process multiplies matrices; scripts that this file starts have not."""
-    chosen = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    yield
-    torch.set_float32_matmul_precision(chosen)
-
-
 @pytest.fixture
 def images(tmp_path):
     folder = tmp_path / "images"
