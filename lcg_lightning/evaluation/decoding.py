@@ -1,6 +1,7 @@
 """Pictures of samples: their latents, decoded with the noise that belongs to each."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from lcg_lightning.data.images import ImageRef
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.evaluation.judged import Judges, Pictures
-from lcg_lightning.evaluation.reference import read_files
+from lcg_lightning.evaluation.reference import decoder, read_files
 from lcg_lightning.formats.fingerprint import combine, digest
 
 
@@ -54,7 +55,11 @@ class Decoding:
     def _mark(self, z: Tensor, index: Tensor) -> str:
         """Identifies the images of latents (B, D) of the samples ``index`` (B,) with noise of their own."""
         content = digest({"latents": self.space.unstandardize(z), "index": index})
-        return combine(self.space.generator.fingerprint, self.seed, content)
+        return combine(self._decoder, self.seed, content)
+
+    @cached_property
+    def _decoder(self) -> str:
+        return decoder(self.space.generator)
 
     def _inverted(self, rows: Tensor, index: Tensor) -> Tensor | None:
         """The noise (B, *noise_shape) with which sources decode to their image files."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from lcg_lightning.conditions import Condition
@@ -144,7 +145,11 @@ class Pictures:
         return self._once(key, lambda: _finite(network.embed(self.images), what, "an embedding"))
 
     def _once(self, key: list[Any], read: Callable[[], Tensor]) -> Tensor:
-        return once([self._mark, str(self.z.device), *key], read) if self._mark else read()
+        if not self._mark:
+            return read()
+        kind = self.z.device.type
+        precision = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else ""
+        return once([self._mark, str(self.z.device), precision, *key], read)
 
 
 @dataclass(frozen=True, eq=False)

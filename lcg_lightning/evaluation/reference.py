@@ -14,6 +14,7 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.judged import Judges, Pictures
 from lcg_lightning.formats.fingerprint import combine
+from lcg_lightning.generators.base import Generator
 
 _OWN_NOISE = 1 << 62
 """Offset of a row's noise index, so that no generated sample shares the noise."""
@@ -44,6 +45,11 @@ def read_files(files: list[ImageRef], rows: Tensor, size: int, resize: bool) -> 
     return torch.stack([images[i] for i in range(len(images))])
 
 
+def decoder(generator: Generator) -> str:
+    """Identifies how latents become pictures: by the weights, and by settings such as steps, noise or image size."""
+    return combine(generator.fingerprint, sorted(generator.settings.items()))
+
+
 class Reference:
     """The pictures that the generated distribution is compared with: one split of a store.
 
@@ -70,7 +76,7 @@ class Reference:
         self.latents = store.split(split).latents
         self.space, self.split, self.resize, self.seed = space, split, resize, seed
         self.size = space.generator.image_size
-        self.mark = combine(store.content_hash, space.generator.fingerprint, images, seed)
+        self.mark = combine(store.content_hash, decoder(space.generator), images, seed)
         self.files = None if images is None else files_of(images, store, split, self.size)
 
     def __str__(self) -> str:
