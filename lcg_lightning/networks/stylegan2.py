@@ -2,8 +2,8 @@
 
 Written from Karras et al. 2020 (arXiv 1912.04958, config F with skip connections; 2006.06676 for the names). Module
 and parameter names follow the published networks, so an official ``G_ema`` state dict loads with ``strict=True``.
-Modulation is applied to the activations (style before, demodulation after one shared convolution). This equals
-modulating the weights per sample but needs no grouped convolution.
+A batch shares the weights of a convolution and scales its activations (style before, demodulation after); this equals
+scaling the weights for each sample but needs no grouped convolution.
 """
 
 import math
@@ -35,7 +35,7 @@ class FullyConnected(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) -> (B, outputs)."""
-        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return F.linear(x * self.weight_gain, self.weight, self.bias * self.bias_gain)
 
 
 class Mapping(nn.Module):
@@ -74,19 +74,38 @@ def _unit_rms(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
-def styled_conv(x: Tensor, weight: Tensor, style: Tensor, up: Tensor | None = None) -> Tensor:
-    """Convolution of an input whose channels are scaled by style: equation 1 of arXiv 1912.04958.
+def styled_conv(
+    x: Tensor, weight: Tensor, bias: Tensor, style: Tensor, scale: Tensor | None = None, up: Tensor | None = None
+) -> Tensor:
+    """Convolution whose input and output channels are scaled for each sample: equation 1 of arXiv 1912.04958.
+
+    A lone sample scales the weights, which spares two passes over its pixels; a batch shares the weights and scales the
+    activations.
 
     Args:
         x: (B, C, H, W).
         weight: (O, C, k, k), stored at unit scale; the gain 1 / sqrt(C k^2) is in the style or cancels.
+        bias: (O,), added last.
         style: (B, C) scale of every input channel.
+        scale: (B, O) scale of every output channel; None for 1.
         up: (4, 4) resampling filter; if given, the output is upsampled by 2.
     """
+    if len(x) == 1:
+        weight = weight * style[0, :, None, None]
+        weight = weight if scale is None else weight * scale[0, :, None, None, None]
+        return _convolve(x, weight, bias, up)
     x = x * style[:, :, None, None].to(x.dtype)
+    if scale is None:
+        return _convolve(x, weight, bias, up)
+    out = _convolve(x, weight, None, up)
+    return torch.addcmul(bias[:, None, None].to(x.dtype), out, scale[:, :, None, None].to(x.dtype))
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, up: Tensor | None) -> Tensor:
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     if up is None:
-        return F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2)
-    return fir(F.conv_transpose2d(x, weight.transpose(0, 1).to(x.dtype), stride=2), up * 4.0, padding=1)
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    return fir(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), up * 4.0, bias, padding=1)
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
@@ -94,10 +113,10 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
     return (style.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8).rsqrt()
 
 
-def fir(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
-    """Filters every channel of x (B, C, H, W) with the same kernel (4, 4)."""
+def fir(x: Tensor, kernel: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """Filters every channel of x (B, C, H, W) with the same kernel (4, 4), then adds a bias (C,)."""
     channels = x.shape[1]
-    return F.conv2d(x, kernel.to(x.dtype).expand(channels, 1, -1, -1), padding=padding, groups=channels)
+    return F.conv2d(x, kernel.to(x.dtype).expand(channels, 1, -1, -1), bias, padding=padding, groups=channels)
 
 
 def upsample(x: Tensor, kernel: Tensor) -> Tensor:
@@ -128,14 +147,14 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: LayerNoise) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W), at twice the size if the layer upsamples."""
         style = self.affine(w)
-        out = styled_conv(x, self.weight, style, up=self.resample_filter if self.up else None)
         # The activation is homogeneous, so its gain is folded into the small factors instead of scaling every pixel.
         scale = demodulation(self.weight, style) * SQRT2  # (B, outputs)
-        shift = self.bias[None, :, None, None] * SQRT2
+        up = self.resample_filter if self.up else None
+        out = styled_conv(x, self.weight, self.bias * SQRT2, style, scale, up)
         if isinstance(noise, Tensor) or noise == "const":
             pixels = noise if isinstance(noise, Tensor) else self.noise_const
-            shift = shift + pixels * self.noise_strength * SQRT2
-        out = F.leaky_relu(torch.addcmul(shift.to(out.dtype), out, scale[:, :, None, None].to(out.dtype)), 0.2)
+            out = out.add_(pixels * (self.noise_strength * SQRT2))
+        out = F.leaky_relu_(out, 0.2)
         return out if self.clamp is None else out.clamp(-self.clamp * SQRT2, self.clamp * SQRT2)
 
 
@@ -152,7 +171,7 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, channels, H, W) in float32."""
-        image = styled_conv(x, self.weight, self.affine(w) * self.gain).float() + self.bias[:, None, None]
+        image = styled_conv(x, self.weight, self.bias, self.affine(w) * self.gain).float()
         return image if self.clamp is None else image.clamp(-self.clamp, self.clamp)
 
 

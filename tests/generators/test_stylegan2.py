@@ -41,13 +41,14 @@ def textbook_layer(layer: SynthesisLayer, x, w):
     return torch.cat(outputs)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("up", [False, True])
-def test_layer_is_the_papers_formula(up):
+def test_layer_is_the_papers_formula(up, batch):
     torch.manual_seed(0)
     layer = SynthesisLayer(5, 7, 6, 16 if up else 8, up=up).double()
     torch.nn.init.constant_(layer.noise_strength, 0.3)
     torch.nn.init.normal_(layer.bias)
-    x, w = torch.randn(3, 5, 8, 8).double(), torch.randn(3, 6).double()
+    x, w = torch.randn(batch, 5, 8, 8).double(), torch.randn(batch, 6).double()
     torch.testing.assert_close(layer(x, w, "const"), textbook_layer(layer, x, w), rtol=1e-10, atol=1e-10)
 
 
