@@ -27,7 +27,8 @@ class Column:
     """Key of the figure in records: lower-case letters, digits and underscores."""
     heading: str
     digits: int = 3
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
+    """None where neither is better: the figure is read against that of real data, and nobody is ranked by it."""
     low: float = -math.inf
     """Smallest possible value."""
     high: float = math.inf

@@ -222,7 +222,7 @@ _COLUMN_FIELDS: dict[str, Callable[[Any], bool]] = {
     "name": _text,
     "heading": _text,
     "digits": lambda x: _whole(x) and 0 <= x <= 20,
-    "higher_is_better": lambda x: isinstance(x, bool),
+    "higher_is_better": lambda x: x is None or isinstance(x, bool),
     "low": lambda x: x is None or _number(x),
     "high": lambda x: x is None or _number(x),
     "basis": _texts,

@@ -14,6 +14,8 @@ Row = dict[str, Any]
 Key = tuple[str, tuple[tuple[str, str], ...]]
 """Name and basis of a column; figures share a column only if both agree."""
 
+DATA = "real"
+"""Row of real data, that a figure without a better side is read against."""
 _WORLD = ("generator", "store", "asked")
 
 
@@ -70,7 +72,11 @@ def _best_first(rows: Sequence[Row]) -> list[Row]:
     found = list(columns(rows))
 
     def place(row: Row) -> tuple[Any, ...]:
-        mine = [(found.index(key), column) for key, column in keys(row).items() if row[column.name] is not None]
+        mine = [
+            (found.index(key), column)
+            for key, column in keys(row).items()
+            if row[column.name] is not None and column.higher_is_better is not None
+        ]
         if not mine:
             return len(found), 0.0, row["method"], row["record"]
         at, column = min(mine, key=lambda each: each[0])
@@ -104,6 +110,13 @@ def columns(rows: Sequence[Row]) -> dict[Key, tuple[Column, str]]:
         heading = found[key].heading + (f" [{', '.join(apart)}]" if apart else "")
         headings[key] = (found[key], heading)
     return headings
+
+
+def hint(column: Column) -> str:
+    """How to read a figure that has no better side; empty for any other."""
+    if column.higher_is_better is not None:
+        return ""
+    return f"{column.heading} has no ranks, as neither more nor less is better: read it against the row {DATA}."
 
 
 def best(rows: Sequence[Row], key: Key, column: Column) -> list[Row]:

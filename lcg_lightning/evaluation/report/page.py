@@ -7,7 +7,7 @@ from typing import Any
 
 from lcg_lightning.evaluation import plots, records
 from lcg_lightning.evaluation.report import svg
-from lcg_lightning.evaluation.report.columns import Row, best, columns, keys, reason, titled
+from lcg_lightning.evaluation.report.columns import Row, best, columns, hint, keys, reason, titled
 from lcg_lightning.evaluation.report.pictures import galleries
 from lcg_lightning.evaluation.report.text import MISSING, NOTE, described
 
@@ -40,7 +40,7 @@ def _task(folder: Path, title: str, rows: Sequence[Row], name: str) -> dict[str,
     del about["Method"]
     stated, spent = ({heading: [of(row) for row in rows] for heading, of in said.items()} for said in (about, cost))
     figures = [
-        {"heading": heading, "column": column, "key": key, "best": best(rows, key, column)}
+        {"heading": heading, "column": column, "hint": hint(column), "key": key, "best": best(rows, key, column)}
         for key, (column, heading) in columns(rows).items()
     ]
     curves = [plots.trade_off(rows, against) for against in (*plots.IDENTITY, *plots.FIDELITY)]

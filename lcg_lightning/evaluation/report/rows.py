@@ -8,7 +8,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.estimates import Column, Estimate
 from lcg_lightning.evaluation.report import paired
-from lcg_lightning.evaluation.report.columns import Key, Row, in_order, keys, tables
+from lcg_lightning.evaluation.report.columns import DATA, Key, Row, in_order, keys, tables
 from lcg_lightning.evaluation.report.paired import Drawn
 from lcg_lightning.evaluation.report.runs import Run, by_seeds
 
@@ -89,7 +89,8 @@ def _compare(rows: Sequence[Row], figures: Mapping[int, Mapping[str, Drawn]]) ->
     """Enters ranks, and differences from the best, of the rows of one table.
 
     A row's rank in a column is one more than the number of rows that are better: by the paired bootstrap, the interval
-    of the difference lies beyond 0. Only rows that compete and share samples with another one are ranked.
+    of the difference lies beyond 0. Only rows that compete and share samples with another one are ranked. Where neither
+    more nor less is better, no row is, and the differences are from real data.
     """
     found: dict[Key, list[tuple[Row, Drawn, Column]]] = {}
     for row in rows:
@@ -97,11 +98,12 @@ def _compare(rows: Sequence[Row], figures: Mapping[int, Mapping[str, Drawn]]) ->
             if column.name in figures[id(row)]:
                 found.setdefault(key, []).append((row, figures[id(row)][column.name], column))
     for members in found.values():
-        rivals = [member for member in members if member[0]["ranked"]]
-        if not rivals:
-            continue
         column = members[0][2]
-        best = max(rivals, key=lambda member: member[0][column.name] * (1 if column.higher_is_better else -1))
+        rivals = [member for member in members if member[0]["ranked"] and column.higher_is_better is not None]
+        marks = [member for member in members if member[0]["method"] == DATA and column.higher_is_better is None]
+        if not (rivals or marks):
+            continue
+        best = max(rivals or marks, key=lambda member: member[0][column.name] * (1 if column.higher_is_better else -1))
         for row, drawn, _ in members:
             against = [(each, paired.difference(each, drawn)) for rival, each, _ in rivals if rival is not row]
             known = [gap for _, gap in against if gap is not None]

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lcg_lightning.evaluation.estimates import Column
-from lcg_lightning.evaluation.report.columns import Row, best, columns, keys, reason, refuted, short, titled
+from lcg_lightning.evaluation.report.columns import Row, best, columns, hint, keys, reason, refuted, short, titled
 
 MISSING = "—"
 NOTE = (
@@ -18,7 +18,7 @@ NOTE = (
     "their seeds, and the intervals cover these too. Raised digits are ranks: one more than the number of rows that "
     "are better on the same samples, where the 95 % interval of the paired difference leaves out 0, with no correction "
     "for the number of comparisons; so rows can share a rank. Bold is the first rank. Methods that know the truth have "
-    "none, nor do distances between sets, which cannot be paired. Tables hold one generator, store and set of "
+    "none, nor do distances between sets, which cannot be paired, nor figures that have no better side. Tables hold one generator, store and set of "
     "questions; figures with another judge, reference or number of samples have their own columns. NFE counts "
     "evaluations per sample of the network that a method integrates: a prior, a flow, or LACE's classifiers; s is the "
     "time to generate all n samples, in seconds; † marks a joint accuracy that falls under the second judge, beyond "
@@ -39,6 +39,7 @@ def markdown(rows: Sequence[Row], figures: dict[str, str]) -> str:
         shared, headings, lines = table(members, bold=("**", "**"))
         parts += [f"## {_plain(title)}", *([f"All rows: {shared}."] if shared else []), _markdown(headings, lines)]
         parts += [_plain(f"{row['method']} diverged: {reason(row)}") for row in members if row["failure"]]
+        parts += [_plain(words) for column, _ in columns(members).values() if (words := hint(column))]
         if title in figures:
             parts.append(f"![Joint accuracy against identity, {_plain(title)}]({figures[title]})")
     return "\n\n".join(parts) + "\n"

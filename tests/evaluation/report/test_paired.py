@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from lcg_lightning.evaluation.leaderboard import build, write_leaderboard
+from lcg_lightning.evaluation.metrics.likelihood import OnManifold
 from tests.evaluation.report import made
 from tests.evaluation.test_leaderboard import FINGERPRINTS
 
@@ -161,3 +162,30 @@ def test_a_method_that_diverged_is_a_row_that_says_so(tmp_path):
     assert "\nb diverged: latents | not finite\n" in text
     assert "| b | 2 |" in text
     assert rows(tmp_path)["b"]["failure"] == "latents | not\nfinite"
+
+
+def test_where_neither_side_is_better_nobody_is_ranked_and_real_data_is_the_mark(tmp_path):
+    """Distances from the row of real data, not from the highest figure, which has no better side."""
+    columns = [made.COLUMNS[0], *OnManifold.columns]
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal(N)
+    for name, more in {"modes": 3.0, "lcg": 1.0, "real": 0.0}.items():
+        figures = {"acc_joint": np.arange(N) % 2.0, "elbo": base + more}
+        made.run(tmp_path / name, figures, method=name, columns=columns, ranked=name != "real")
+    write_leaderboard(tmp_path)
+    found = rows(tmp_path)
+    assert all("elbo" not in row["ranks"] for row in found.values())
+    assert all("acc_joint" in found[name]["ranks"] for name in ("modes", "lcg"))
+    gaps = {name: row["differences"]["elbo"] for name, row in found.items() if name != "real"}
+    assert {name: (gap["from"], round(gap["value"], 6)) for name, gap in gaps.items()} == {
+        "modes": ("real", 3.0),
+        "lcg": ("real", 1.0),
+    }
+    assert "elbo" not in found["real"]["differences"]
+    hint = "ELBO (nats) has no ranks, as neither more nor less is better: read it against the row real."
+    markdown, page = ((tmp_path / f"leaderboard.{kind}").read_text() for kind in ("md", "html"))
+    assert hint in markdown
+    assert f"{base.mean() + 3:.1f} [" in markdown  # no rank after it
+    assert f"**{base.mean() + 3:.1f}" not in markdown
+    assert f'title="{hint}"' in page
+    assert f"<strong>{base.mean() + 3:.1f}" not in page
