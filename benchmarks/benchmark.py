@@ -136,23 +136,24 @@ class World:
         return self.folder / f"{network}-{seed}" / "last.ckpt"
 
     def searches(self, plan: dict[str, Any]) -> Iterator[Job]:
-        """Each setting of each method on the search's task of each kind that this world has."""
+        """Each setting of each method on the search's task of each kind that the method answers in this world."""
         n = plan["search"]["n"]
-        for kind in sorted({self.kind(plan, task) for task in self.tasks} & plan["search"]["tasks"].keys()):
+        for kind, task in sorted(plan["search"]["tasks"].items()):
             for method in self.methods:
+                if not any(self.searched(plan, each) == kind and self.asks(plan, each, method) for each in self.tasks):
+                    continue
                 for k, setting in enumerate(plan["search"][kind].get(method, [])):
                     name = f"search/{self.name}/{kind}/{method}-{k}"
-                    yield self.evaluation(name, plan, plan["search"]["tasks"][kind], method, 0, setting, "val", n)
+                    yield self.evaluation(name, plan, task, method, 0, setting, "val", n)
 
     def tests(self, plan: dict[str, Any]) -> Iterator[Job]:
         """Each method at its best setting on each task that it answers."""
         for task, options in self.tasks.items():
-            kind = self.kind(plan, task)
             for method in self.methods:
-                entry = plan["methods"][method]
-                if kind not in entry["answers"]:
+                if not self.asks(plan, task, method):
                     continue
-                setting = self.best(plan, "generation" if kind == "trees" else kind, method)
+                entry = plan["methods"][method]
+                setting = self.best(plan, self.searched(plan, task), method)
                 for seed in range(self.seeds if options.get("seeds") and entry.get("seeds") else 1):
                     name = f"test/{self.name}/{task}/{method}-{seed}"
                     yield self.evaluation(name, plan, task, method, seed, setting, "test", options["n"])
@@ -162,6 +163,16 @@ class World:
         """What a method must answer: generation, trees or editing."""
         kind: str = plan["tasks"].get(task, "generation")
         return kind
+
+    def searched(self, plan: dict[str, Any], task: str) -> str:
+        """The search whose settings a task takes."""
+        kind = self.kind(plan, task)
+        return "generation" if kind == "trees" else kind
+
+    def asks(self, plan: dict[str, Any], task: str, method: str) -> bool:
+        """Whether a task of this world is one that the method answers, and does not leave it out."""
+        answers = self.kind(plan, task) in plan["methods"][method]["answers"]
+        return answers and method not in self.tasks[task].get("without", [])
 
     def metrics(self) -> Iterator[str]:
         """Further metrics of the test split; the prior of the first seed judges for all methods."""
@@ -253,8 +264,13 @@ def unknown(plan: dict[str, Any]) -> Iterator[str]:
             yield f"world {name}: missing or unknown: {', '.join(sorted(gap))}"
             continue
         for task, options in world["tasks"].items():
-            if "n" not in (options or {}):
+            options = options or {}
+            if "n" not in options:
                 yield f"world {name}: task {task} has no n"
+            if odd := options.keys() - {"n", "seeds", "without"}:
+                yield f"world {name}: task {task}: unknown: {', '.join(sorted(odd))}"
+            for method in sorted(set(options.get("without", [])) - set(world["methods"])):
+                yield f"world {name}: task {task} leaves out {method}, which is not among the world's methods"
         for kind, named, known in (
             ("method", world["methods"], plan["methods"]),
             ("task", world["tasks"], [path.stem for path in (HERE / "tasks").glob("*.yaml")]),

@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from benchmarks.benchmark import publish, unknown
+from benchmarks.benchmark import World, publish, unknown
 from benchmarks.jobs import Job, mark
 from lcg_lightning.evaluation import records
 from tests.conftest import ROOT
@@ -39,6 +39,14 @@ def test_what_nobody_has_is_named(place, said):
         (lambda plan: plan["worlds"]["exact"].update(curvatur=0.3), "world exact: missing or unknown: curvatur"),
         (lambda plan: plan["worlds"]["exact"].pop("rows"), "world exact: missing or unknown: rows"),
         (lambda plan: plan["worlds"]["exact"]["tasks"].update(editing=None), "world exact: task editing has no n"),
+        (
+            lambda plan: plan["worlds"]["exact"]["tasks"]["editing"].update(withot=["lace"]),
+            "world exact: task editing: unknown: withot",
+        ),
+        (
+            lambda plan: plan["worlds"]["exact-0"]["tasks"]["editing"].update(without=["lace"]),
+            "world exact-0: task editing leaves out lace, which is not among the world's methods",
+        ),
     ],
 )
 def test_what_is_missing_or_misspelled_is_named(change, said):
@@ -51,6 +59,28 @@ def test_a_network_that_a_method_needs_and_no_world_trains_is_named():
     plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
     plan["worlds"]["exact-0"]["networks"].remove("flow")
     assert any("styleflow needs the network flow" in fault for fault in unknown(plan))
+
+
+def test_a_task_leaves_methods_out_and_a_search_of_no_task_is_not_run(tmp_path):
+    plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
+
+    def names():
+        world = World("exact-0", tmp_path, plan["worlds"]["exact-0"], plan["steps"])
+        return [{job.name.rpartition("-")[0] for job in jobs(plan)} for jobs in (world.searches, world.tests)]
+
+    tasks = plan["worlds"]["exact-0"]["tasks"]
+    tasks |= {"undo": {"n": 100}, "conditional-3": {"n": 100}}
+    before = names()
+    tasks["undo"]["without"] = ["oracle", "arithmetic"]
+    assert list(unknown(plan)) == []
+    searched, tested = names()
+    assert (before[0] - searched, before[1] - tested) == (
+        set(),
+        {f"test/exact-0/undo/{m}" for m in tasks["undo"]["without"]},
+    )
+    tasks["editing"]["without"] = ["arithmetic"]
+    gone = before[0] - names()[0]
+    assert gone == {"search/exact-0/editing/arithmetic"}  # generation still asks it
 
 
 def test_results_take_the_place_of_former_ones_and_of_nothing_else(tmp_path):

@@ -21,8 +21,8 @@ class OnManifold(PerSampleMetric):
     """Mean variational bound on log p(z) of the results, in nats, under a prior: how far they are from the data.
 
     The bound is that of :meth:`~lcg_lightning.models.prior.LatentPrior.elbo`, on standardized latents, by eight network
-    evaluations for each sample. The data's own figure is that of the method ``Real``. A higher one is no better: samples
-    at the modes of the density have it, such as those of a strong guidance scale. So the leaderboard gives no ranks.
+    evaluations for each sample. The data's own figure is that of the method ``Real``. A higher one is no better:
+    samples at the modes of the density have it, such as those of a strong guidance. So the leaderboard gives no ranks.
 
     Args:
         prior: checkpoint of a LatentPrior of the store's latents; best one that no method uses.

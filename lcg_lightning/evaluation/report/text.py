@@ -18,11 +18,11 @@ NOTE = (
     "their seeds, and the intervals cover these too. Raised digits are ranks: one more than the number of rows that "
     "are better on the same samples, where the 95 % interval of the paired difference leaves out 0, with no correction "
     "for the number of comparisons; so rows can share a rank. Bold is the first rank. Methods that know the truth have "
-    "none, nor do distances between sets, which cannot be paired, nor figures that have no better side. Tables hold one generator, store and set of "
-    "questions; figures with another judge, reference or number of samples have their own columns. NFE counts "
-    "evaluations per sample of the network that a method integrates: a prior, a flow, or LACE's classifiers; s is the "
-    "time to generate all n samples, in seconds; † marks a joint accuracy that falls under the second judge, beyond "
-    "both intervals."
+    "none, nor do distances between sets, which cannot be paired, nor figures without a better side. Tables hold one "
+    "generator, store and set of questions; figures with another judge, reference or number of samples have their own "
+    "columns. NFE counts evaluations per sample of the network that a method integrates: a prior, a flow, or LACE's "
+    "classifiers; s is the time to generate all n samples, in seconds; † marks a joint accuracy that falls under the "
+    "second judge, beyond both intervals."
 )
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
