@@ -1,8 +1,8 @@
 """Runge-Kutta-Chebyshev method of order 2, for flows along the gradient of an energy.
 
-The Jacobian of such a flow is symmetric. With s evaluations a step, the method is stable over about s^2 times the step
-of Euler's, where methods of higher order gain nothing on a stiff flow (Sommeijer, Shampine and Verwer, RKC: an explicit
-solver for parabolic PDEs, J. Comput. Appl. Math. 88, 1998). Every sample has its own steps and stages.
+The Jacobian of such a flow is symmetric. With s evaluations, a step is stable up to about 0.65 s^2 over the spectral
+radius; Euler's is up to 2 over it (Sommeijer, Shampine and Verwer, RKC: an explicit solver for parabolic PDEs, J.
+Comput. Appl. Math. 88, 1998). Every sample has its own steps and stages.
 """
 
 from collections.abc import Callable

@@ -45,9 +45,9 @@ class LatentClassifierGuidance(Method):
 
     An edit adds a source term, a :class:`~lcg_lightning.diffusion.guidance.Source`, and starts from the noise that
     reproduces the source: DDIM is inverted under prior and source, then run again with the condition. So an empty edit
-    changes nothing, and every change comes from the condition. (From random or zero noise, the same target pulls every
-    latent towards the mean of the prior.) Each step keeps the targets of earlier steps; see
-    :func:`lcg_lightning.conditions.merge`.
+    changes nothing beyond the inversion's error, and every other change comes from the condition. (From random or zero
+    noise, the same target pulls every latent towards the mean of the prior.) Each step keeps the targets of earlier
+    steps; see :func:`lcg_lightning.conditions.merge`.
 
     Three options keep results near the source. By default all are on: every step is made from the original latents
     (``anchor``), so a result does not depend on the order of the edits; these latents are first moved along regression
@@ -66,7 +66,8 @@ class LatentClassifierGuidance(Method):
             (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
             ``lcg_lightning.diffusion.samplers.PredictorCorrector``, which takes Langevin steps.
         steps: steps of sampler and inversion, on a grid evenly spaced in log-SNR; 2 or more. With an observed source
-            the grid begins where the source outweighs the noised latents: noisier levels hardly change a result.
+            the grid begins where the noised latents have a twentieth of the source's precision: noisier levels hardly
+            change a result.
         interval: fraction of the time range in which the classifier guides. Edits with an observed source evaluate it
             at cleaner times, up to the time at which the noise is tau, so the upper part does not affect them.
         fixed_point: fixed-point iterations for each inversion step, which make it exact in the limit; 0 or more.

@@ -44,8 +44,8 @@ class ConditionalFlow(LatentModule):
         rows: number of rows L of a latent of W+; 1 for a latent that flows as a whole.
         hidden: width of the hidden layers, at least 1.
         layers: number of linear layers, at least 2.
-        steps: Runge-Kutta steps of training. Too few, and training finds fields that are likely only when integrated in
-            as many steps; ``val/loss``, which takes four times as many, then rises.
+        steps: Runge-Kutta steps of training. With too few, training finds fields under which latents are likely only at
+            that number of steps; ``val/loss``, which takes four times as many, then rises.
         lr: AdamW's learning rate, above 0.
         weight_decay: AdamW's weight decay, at least 0.
         warmup_steps: optimizer steps over which the learning rate rises linearly; 0 for none.
@@ -127,8 +127,8 @@ class ConditionalFlow(LatentModule):
     def log_prob(self, net: FlowField, z: Tensor, labels: Tensor, tangent: Tensor, finer: int = 1) -> Tensor:
         """Log p(z | labels) (B,) in nats of latents (B, D), by Heun's third-order rule.
 
-        The rule weighs its first and third slopes, so only they carry tangents; libraries would take them at the second
-        too.
+        The rule weighs its first and third slopes, so only these carry tangents. A library's solver would integrate the
+        divergence with the state, and so compute it for the second slope too.
 
         Args:
             net: the field.
@@ -192,7 +192,7 @@ class ConditionalFlow(LatentModule):
 def whitening(chunks: Iterable[Tensor]) -> Tensor:
     """The symmetric matrix (D, D), float32, after which rows (N, D) of mean 0 have the covariance I.
 
-    Directions flatter than :data:`FLATTEST`, such as those that too few rows leave empty, count as that flat.
+    Directions with less variance than :data:`FLATTEST`, as where rows are too few, count as if they had that.
     """
     total, n = torch.zeros(()), 0
     for rows in chunks:
