@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from lcg_lightning.commands.quiet import quiet
+
 ROUNDS = 7
 """Turns of every contestant, after one that is not counted."""
 LIBRARIES = ("torch", "lightning", "diffusers", "k-diffusion", "torchdiffeq", "clean-fid", "torchmetrics", "scipy")
@@ -125,6 +127,7 @@ def machine() -> dict[str, Any]:
 def measure(part: str, tiny: bool) -> dict[str, Any]:
     """The machine and the rows of a part, as plain JSON values."""
     about = machine()
+    quiet()
     rows = importlib.import_module(f"benchmarks.speed.{part}").rows(tiny)
     return {"machine": about, "rows": [row.to_json() for row in rows]}
 

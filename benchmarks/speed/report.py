@@ -10,6 +10,7 @@ TITLES = {
     "sampling": "Guided sampling",
     "ode": "LACE's ODE",
     "training": "Training",
+    "pictures": "Decoding and encoding",
     "frechet": "Fréchet distance",
 }
 

@@ -1,0 +1,86 @@
+"""Decoding and encoding pictures against what cannot be left out.
+
+The floor of decoding is the time that a plain matrix product takes for as many operations as the network has. The floor
+of encoding is the encoder's forward pass over images that are in memory.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.speed.measure import Row, compare, take_turns
+from lcg_lightning.commands.render import render
+from lcg_lightning.data.encode import encode
+from lcg_lightning.data.images import ImageFiles
+from lcg_lightning.data.sources.celebahq import CelebAHQ
+from lcg_lightning.generators.base import Generator
+from lcg_lightning.generators.load import load_generator
+from lcg_lightning.generators.stylegan2 import StyleGAN2Generator
+from lcg_lightning.networks.stylegan2 import StyleGAN2
+
+AT_MOST, AT_LEAST, ROUNDS, BATCH = 2.0, 0.9, 5, 64
+PRODUCT = 1024
+"""Rows, columns and depth of the floor's products."""
+
+
+def rows(tiny: bool) -> list[Row]:
+    zoo = load_generator("synthfaces").eval()
+    assert isinstance(zoo, StyleGAN2Generator)
+    found = [decoding("StyleGAN2, the zoo's: 64 pixels, batch 32", zoo, 4 if tiny else 32)]
+    if not tiny:
+        found.insert(0, decoding("StyleGAN2, config F: 1024 pixels, batch 1", StyleGAN2Generator(StyleGAN2()), 1))
+    return [*found, encoding(zoo, 64 if tiny else 8192)]
+
+
+def decoding(where: str, generator: StyleGAN2Generator, batch: int) -> Row:
+    w = torch.randn(batch, *generator.latent_shape)
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            generator.decode(w)
+        operations = counter.get_total_flops()
+        costs = take_turns(
+            {"decode": lambda: generator.decode(w), "bare products": lambda: products(operations)}, ROUNDS
+        )
+    note = f"{operations / 2e9 / batch:.3g} GMAC an image"
+    return compare(where, costs, "decode", "bare products", at_most=AT_MOST, note=note)
+
+
+def products(operations: int) -> float:
+    """Seconds of products with so many operations; a small count is extrapolated from one product."""
+    a, b = torch.randn(PRODUCT, PRODUCT), torch.randn(PRODUCT, PRODUCT)
+    out = torch.empty(PRODUCT, PRODUCT)
+    count = operations / (2 * PRODUCT**3)
+    begin = time.perf_counter()
+    for _ in range(max(1, round(count))):
+        torch.mm(a, b, out=out)
+    return (time.perf_counter() - begin) * count / max(1, round(count))
+
+
+def encoding(generator: Generator, n: int) -> Row:
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        faces = render(Path(folder, "faces"), train=n, val=0, test=0)
+        table = CelebAHQ(faces / "images", faces / "attributes.txt", partition=faces / "splits.txt").read()
+        files = ImageFiles(table.paths, generator.image_size, resize=False)
+        images = torch.stack([files[i] for i in range(n)]).split(BATCH)
+
+        def forward() -> None:
+            with torch.inference_mode():
+                for part in images:
+                    generator.encode(part)
+
+        def whole(workers: int) -> Callable[[], None]:
+            def run() -> None:
+                with tempfile.TemporaryDirectory() as out:
+                    encode(table, generator, Path(out, "store"), batch_size=BATCH, num_workers=workers)
+
+            return run
+
+        costs = take_turns({"lcg encode": whole(1), "bare forward": forward}, ROUNDS)
+    note = f"{n:,} PNG files of 64 pixels, one worker; set-up and writing the store included"
+    return compare("encoding", costs, "lcg encode", "bare forward", at_least=AT_LEAST, note=note)
