@@ -1,7 +1,7 @@
 """Plots of a leaderboard: joint accuracy against what it costs, and figures over the generator's curvature."""
 
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,13 +100,17 @@ def trade_off(rows: Sequence[Mapping[str, Any]], against: str, title: str = "") 
 def over_curvature(rows: Sequence[Mapping[str, Any]], title: str = "") -> "Figure | None":
     """Joint accuracy and, of edits, identity over the generator's curvature: one line per method.
 
+    A method with several rows at one curvature has one line per scale.
+
     Args:
         rows: leaderboard rows with ``curvature``; methods with a single curvature are left out.
         title: text above the figure.
     """
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    at = Counter((row["method"], row["curvature"]) for row in rows)
+    several = {method for (method, _), count in at.items() if count > 1}
     for row in rows:
-        scale = "" if row["scale"] is None else f", scale {row['scale']:g}"
+        scale = f", scale {row['scale']:g}" if row["method"] in several and row["scale"] is not None else ""
         groups[f"{row['method']}{scale}"].append(row)
     names = [n for n in ("acc_joint", *IDENTITY, *FIDELITY) if any(row.get(n) is not None for row in rows)][:2]
     lines = {

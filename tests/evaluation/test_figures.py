@@ -6,7 +6,7 @@ from PIL import Image
 
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.figures import grid, strips
-from lcg_lightning.evaluation.plots import accuracy_identity
+from lcg_lightning.evaluation.plots import accuracy_identity, over_curvature
 
 # plain tiles, told apart by colour
 RED, GREEN, BLUE = ([1, -1, -1], [-1, 1, -1], [-1, -1, 1])
@@ -99,3 +99,16 @@ def test_accuracy_identity_draws_a_line_per_method(tmp_path, monkeypatch):
 def test_accuracy_identity_without_edits_writes_nothing(tmp_path):
     assert not accuracy_identity([row("lcg", 1, 0.5, 0.5) | {"id": None}], tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_curvature_draws_one_line_per_method_unless_it_has_several_scales_at_a_curvature():
+    rows = [row("lcg", 4, 0.7, 0.8) | {"curvature": 0.3}, row("lcg", 8, 0.9, 0.9) | {"curvature": 0.0}]
+    rows += [row("lcg", 2, 0.2, 0.3) | {"curvature": 1.0}]
+    rows += [row("lace", s, s / 10, 0.5) | {"curvature": c} for s in (1, 2) for c in (0.0, 1.0)]
+    joint, _ = over_curvature(rows).axes
+    lines = {bar.get_label(): bar.lines[0].get_xydata().tolist() for bar in joint.containers}
+    assert lines == {
+        "lace, scale 1": [[0.0, 0.1], [1.0, 0.1]],
+        "lace, scale 2": [[0.0, 0.2], [1.0, 0.2]],
+        "lcg": [[0.0, 0.9], [0.3, 0.7], [1.0, 0.2]],
+    }

@@ -251,6 +251,6 @@ def test_rows_of_other_networks_are_told_apart(tmp_path):
     records.write(record(method="real", config={"task": {}, "method": {}}, fingerprints=without), tmp_path / "c.json")
     write_leaderboard(tmp_path)
     lines = (tmp_path / "leaderboard.md").read_text().splitlines()
-    table = [line.split(" | ") for line in lines if line.startswith("|")]
+    table = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
     column = table[0].index("prior")
     assert sorted(row[column] for row in table[2:]) == ["7" * 8, "8" * 8, "—"]

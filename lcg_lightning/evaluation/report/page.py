@@ -9,7 +9,7 @@ from lcg_lightning.evaluation import plots, records
 from lcg_lightning.evaluation.report import svg
 from lcg_lightning.evaluation.report.columns import Row, best, columns, hint, keys, reason, titled
 from lcg_lightning.evaluation.report.pictures import galleries
-from lcg_lightning.evaluation.report.text import MISSING, NOTE, described
+from lcg_lightning.evaluation.report.text import MISSING, NOTE, Said, described
 
 
 def page(folder: Path, rows: Sequence[Row]) -> str:
@@ -36,9 +36,9 @@ def page(folder: Path, rows: Sequence[Row]) -> str:
 
 
 def _task(folder: Path, title: str, rows: Sequence[Row], name: str) -> dict[str, Any]:
-    shared, about, cost = described(rows)
+    shared, about, *after = described(rows)
     del about["Method"]
-    stated, spent = ({heading: [of(row) for row in rows] for heading, of in said.items()} for said in (about, cost))
+    stated, spent, settings = (_words(rows, said) for said in (about, *after))
     figures = [
         {"heading": heading, "column": column, "hint": hint(column), "key": key, "best": best(rows, key, column)}
         for key, (column, heading) in columns(rows).items()
@@ -48,8 +48,9 @@ def _task(folder: Path, title: str, rows: Sequence[Row], name: str) -> dict[str,
         "title": title,
         "id": name,
         "shared": shared,
-        "stated": {heading: cells for heading, cells in stated.items() if set(cells) != {MISSING}},
+        "stated": stated,
         "spent": spent,
+        "settings": settings,
         "figures": figures,
         "lines": [
             {"row": row, "index": i, "cells": [_cell(row, each) for each in figures], **_details(row)}
@@ -58,6 +59,12 @@ def _task(folder: Path, title: str, rows: Sequence[Row], name: str) -> dict[str,
         "curves": [svg.inline(figure, f"{name}c{i}") for i, figure in enumerate(curves) if figure is not None],
         "galleries": galleries(folder, rows),
     }
+
+
+def _words(rows: Sequence[Row], said: Said) -> dict[str, list[str]]:
+    """Columns of words that any row fills, by heading."""
+    cells = {heading: [of(row) for row in rows] for heading, of in said.items()}
+    return {heading: column for heading, column in cells.items() if set(column) != {MISSING}}
 
 
 def _cell(row: Row, figure: dict[str, Any]) -> dict[str, Any] | None:

@@ -67,7 +67,7 @@ def table(
     rows: Sequence[Row], intervals: bool = True, bold: tuple[str, str] = ("", "")
 ) -> tuple[str, list[str], list[list[str]]]:
     """A line with everything that a task's rows share, then headings and cells of the columns that any row fills."""
-    words, about, cost = described(rows)
+    words, about, cost, setting = described(rows)
     cells = {heading: [of(row) for row in rows] for heading, of in about.items()}
     for key, (column, heading) in columns(rows).items():
         top = best(rows, key, column)
@@ -75,7 +75,7 @@ def table(
             _measured(row, column, intervals, bold if row in top else ("", "")) if key in keys(row) else MISSING
             for row in rows
         ]
-    cells |= {heading: [of(row) for row in rows] for heading, of in cost.items()}
+    cells |= {heading: [of(row) for row in rows] for heading, of in (cost | setting).items()}
     filled = {heading: column for heading, column in cells.items() if set(column) != {MISSING}}
     return words, list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
 
@@ -84,8 +84,8 @@ Said = dict[str, Callable[[Row], str]]
 """Columns of words by heading."""
 
 
-def described(rows: Sequence[Row]) -> tuple[str, Said, Said]:
-    """What a table's rows share, in one line; the columns of what tells them apart, and those of their cost."""
+def described(rows: Sequence[Row]) -> tuple[str, Said, Said, Said]:
+    """What a table's rows share, in one line; the columns before the figures, those of cost, and those of settings."""
     apart = ("sampler", "n", "seeds", "prior", "classifier")  # columns where rows differ; the others are in headings
     known = (*apart, "generator", "store", "judge", "identity_network", "reference")
     values = {key: {short(_stated(row, key)) for row in rows if row[key] is not None} for key in known}
@@ -94,10 +94,11 @@ def described(rows: Sequence[Row]) -> tuple[str, Said, Said]:
         "Method": lambda row: f"{row['method']} †" if refuted(row) else str(row["method"]),
         "Scale": lambda row: MISSING if row["scale"] is None else f"{row['scale']:g}",
         **({"Runs": lambda row: str(len(row["runs"]))} if any(len(row["runs"]) > 1 for row in rows) else {}),
-        **{_named(key): partial(_stated, key=key) for key in apart if key not in shared},
     }
     cost: Said = {"NFE": lambda row: f"{row['nfe']:.4g}", "s": lambda row: f"{row['seconds']:.1f}"}
-    return ", ".join(f"{_named(key).replace('_', ' ')} {value}" for key, value in shared.items()), about, cost
+    setting: Said = {_named(key): partial(_stated, key=key) for key in apart if key not in shared}
+    words = ", ".join(f"{_named(key).replace('_', ' ')} {value}" for key, value in shared.items())
+    return words, about, cost, setting
 
 
 def _named(key: str) -> str:
