@@ -1,7 +1,7 @@
 """The interface through which LCG and every baseline are evaluated."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -45,6 +45,7 @@ class Method(nn.Module):
     def __init__(self, **config: Any) -> None:
         super().__init__()
         self.config = plain(config)
+        self._used = {"nfe": (0.0, 0), "edit_nfe": (0.0, 0)}
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -71,6 +72,12 @@ class Method(nn.Module):
     def edit(self, source: Tensor, steps: Sequence[Edit]) -> list[Tensor]:
         """Edits source latents (B, D) step by step; returns the latents (B, D) after each step."""
         raise UserError(f"method {self.name} cannot edit; use it on a generation task")
+
+    def _count(self, name: Literal["nfe", "edit_nfe"], used: Tensor) -> None:
+        """Makes ``nfe`` or ``edit_nfe`` the mean of evaluations (B,) over all samples so far."""
+        total, samples = self._used[name]
+        self._used[name] = total, samples = total + float(used.sum()), samples + len(used)
+        setattr(self, name, total / max(1, samples))
 
 
 def refuse_broken(latents: Sequence[Tensor], index: Tensor, name: str) -> None:

@@ -118,7 +118,6 @@ class LACE(Method):
         self.in_z = maps if self.space_name == "auto" else self.space_name == "z"
         solver = "rkc2" if self.kind == "ode" else "langevin"
         self.sampler, self.edit_sampler = f"{solver} in {'z' if self.in_z else 'w'}", f"{solver} in w"
-        self._used = {"nfe": (0.0, 0), "edit_nfe": (0.0, 0)}
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D) from the sample's start noise; ``nfe`` counts evaluations of the classifiers.
@@ -180,11 +179,6 @@ class LACE(Method):
             return gradient_flow(energy, z, self.tolerance)
         z = langevin(energy, z, noise, self.steps, self.step_size, self.noise)
         return z, torch.full((len(z),), float(self.steps))
-
-    def _count(self, name: str, used: Tensor) -> None:
-        total, samples = self._used[name]
-        self._used[name] = total, samples = total + float(used.sum()), samples + len(used)
-        setattr(self, name, total / max(1, samples))
 
 
 def gradient_flow(energy: Energy, z: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:

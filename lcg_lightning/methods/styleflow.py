@@ -55,7 +55,6 @@ class StyleFlow(Method):
         self.schema = store.schema
         self.labels = store.split("train").labels
         self.kept = replaced_rows(self.layers, store)
-        self._used = {"nfe": (0.0, 0), "edit_nfe": (0.0, 0)}
 
     def generate(self, condition: Condition, noise: SampleNoise) -> Tensor:
         """Latents (B, D); ``nfe`` counts evaluations of the flow's field, as the mean over all samples so far."""
@@ -103,11 +102,6 @@ class StyleFlow(Method):
             return targets(condition, self.schema, batch)
         except UserError as error:
             raise UserError(f"method styleflow: it takes targets of single attributes joined by &; {error}") from None
-
-    def _count(self, name: str, used: Tensor) -> None:
-        total, samples = self._used[name]
-        self._used[name] = total, samples = total + float(used.sum()), samples + len(used)
-        setattr(self, name, total / max(1, samples))
 
 
 def replaced_rows(layers: Mapping[str, Sequence[int]] | None, store: LatentStore) -> Tensor:

@@ -16,7 +16,7 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.estimates import Column, Estimate
 from lcg_lightning.evaluation.judged import Judged, Pictures
-from lcg_lightning.evaluation.metrics.intervals import bootstrap_mean
+from lcg_lightning.evaluation.metrics.intervals import mean_estimates
 from lcg_lightning.evaluation.metrics.rows import flat, unflat
 from lcg_lightning.files import plain
 from lcg_lightning.generators.base import Truth
@@ -129,7 +129,7 @@ class PerSampleMetric(ImageMetric):
     counts_all = False
     """Whether edits that ask for nothing new count too."""
     shares = False
-    """Whether numbers that are all 0 or 1 are hits, whose share has an interval of its own; see ``bootstrap_mean``."""
+    """Whether numbers that are all 0 or 1 are hits, whose share has an interval of its own; see ``mean_estimates``."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
@@ -168,7 +168,7 @@ class PerSampleMetric(ImageMetric):
             raise UserError(f"{type(self).__name__}: a sample's value is infinite; check the images")
         keep = np.flatnonzero((~np.isnan(values)).sum(0)).tolist()
         names = [self.names[i] for i in keep]
-        return dict(zip(names, bootstrap_mean(values[:, keep], self.shares), strict=True)) if names else {}
+        return dict(zip(names, mean_estimates(values[:, keep], self.shares), strict=True)) if names else {}
 
     def per_sample(self) -> dict[str, NDArray[np.float64]]:
         """The numbers (N,) of all processes' samples, by sample index, whose means :meth:`compute` gave."""

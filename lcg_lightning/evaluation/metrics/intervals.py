@@ -8,7 +8,7 @@ from lcg_lightning.evaluation.bootstrap import bootstrap_means
 from lcg_lightning.evaluation.estimates import Estimate
 
 
-def bootstrap_mean(values: NDArray[np.float64], shares: bool = False) -> list[Estimate]:
+def mean_estimates(values: NDArray[np.float64], shares: bool = False) -> list[Estimate]:
     """Mean over samples of each column, with percentile bootstrap intervals (Efron, 1979).
 
     All columns are resampled together by a separately seeded generator, so the same rows give the same bounds.
@@ -21,9 +21,9 @@ def bootstrap_mean(values: NDArray[np.float64], shares: bool = False) -> list[Es
     Returns:
         One estimate per column.
 
-    >>> bootstrap_mean(np.array([[1.0], [1.0], [np.nan]]))
+    >>> mean_estimates(np.array([[1.0], [1.0], [np.nan]]))
     [Estimate(value=1.0, low=1.0, high=1.0)]
-    >>> [(value, low, high)] = bootstrap_mean(np.ones((300, 1)), shares=True)
+    >>> [(value, low, high)] = mean_estimates(np.ones((300, 1)), shares=True)
     >>> round(low, 4), high
     (0.9874, 1.0)
     """

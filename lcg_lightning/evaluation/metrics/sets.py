@@ -10,7 +10,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.estimates import Column, Estimate
 from lcg_lightning.evaluation.judged import Judged, Pictures
 from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
-from lcg_lightning.evaluation.metrics.intervals import bootstrap_mean
+from lcg_lightning.evaluation.metrics.intervals import mean_estimates
 from lcg_lightning.evaluation.metrics.kernels import group_sums, without_each_group
 from lcg_lightning.evaluation.metrics.rows import flat, unflat
 from lcg_lightning.evaluation.metrics.two_samples import accuracy
@@ -120,7 +120,7 @@ class PrecisionRecall(SetMetric):
     def compare(self, x: Tensor, y: Tensor, x_index: Tensor, y_index: Tensor) -> dict[str, Estimate]:
         """Both shares."""
         inside = {"precision": within_manifold(x, y), "recall": within_manifold(y, x)}
-        return {name: bootstrap_mean(hits.double()[:, None].numpy(), shares=True)[0] for name, hits in inside.items()}
+        return {name: mean_estimates(hits.double()[:, None].numpy(), shares=True)[0] for name, hits in inside.items()}
 
 
 def within_manifold(x: Tensor, y: Tensor, k: int = 3) -> Tensor:

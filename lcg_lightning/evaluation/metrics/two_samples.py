@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lcg_lightning.evaluation.estimates import Estimate
-from lcg_lightning.evaluation.metrics.intervals import bootstrap_mean
+from lcg_lightning.evaluation.metrics.intervals import mean_estimates
 
 _FOLDS = 5
 
@@ -38,4 +38,4 @@ def accuracy(x: NDArray[np.float64], y: NDArray[np.float64]) -> Estimate:
             warnings.simplefilter("ignore", ConvergenceWarning)  # thirty epochs are the regularization
             classifier.fit(np.concatenate([x[fitted], y[fitted]]), np.repeat([0, 1], fitted.sum()))
         right[tested] = np.stack([classifier.predict(x[tested]) == 0, classifier.predict(y[tested]) == 1], 1)
-    return bootstrap_mean(right.mean(1, keepdims=True))[0]
+    return mean_estimates(right.mean(1, keepdims=True))[0]

@@ -11,13 +11,13 @@ from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.metrics import AttributeAccuracy, IdentityCosine, UntouchedDrift
 from lcg_lightning.evaluation.metrics.accuracy import attribute_scores
 from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
-from lcg_lightning.evaluation.metrics.intervals import bootstrap_mean, jackknife
+from lcg_lightning.evaluation.metrics.intervals import jackknife, mean_estimates
 
 
 def test_bootstrap_agrees_with_the_normal_interval():
     x = np.random.default_rng(1).exponential(size=(4000, 2))
     x[::4, 1] = np.nan
-    for column, estimate in zip(x.T, bootstrap_mean(x), strict=True):
+    for column, estimate in zip(x.T, mean_estimates(x), strict=True):
         counted = column[~np.isnan(column)]
         half = 1.96 * counted.std() / len(counted) ** 0.5
         assert estimate.value == pytest.approx(counted.mean(), rel=1e-12)
@@ -26,9 +26,9 @@ def test_bootstrap_agrees_with_the_normal_interval():
 
 def test_bootstrap_does_not_depend_on_how_resamples_are_blocked(monkeypatch):
     x = np.random.default_rng(2).normal(size=(50, 3))
-    whole = bootstrap_mean(x)
+    whole = mean_estimates(x)
     monkeypatch.setattr("lcg_lightning.evaluation.bootstrap._BLOCK", 50 * 7)
-    np.testing.assert_allclose(bootstrap_mean(x), whole, rtol=1e-12)
+    np.testing.assert_allclose(mean_estimates(x), whole, rtol=1e-12)
 
 
 def test_jackknife_of_a_mean_is_its_classical_standard_error():

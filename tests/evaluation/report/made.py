@@ -4,7 +4,7 @@ import numpy as np
 
 from lcg_lightning.evaluation import records, samples
 from lcg_lightning.evaluation.estimates import Column
-from lcg_lightning.evaluation.metrics.intervals import bootstrap_mean
+from lcg_lightning.evaluation.metrics.intervals import mean_estimates
 from tests.evaluation.test_leaderboard import FINGERPRINTS, record
 
 COLUMNS = [
@@ -15,7 +15,7 @@ COLUMNS = [
 
 def run(folder, figures, **changes):
     """Writes a run whose figures (n,) by column name are given."""
-    found = dict(zip(figures, bootstrap_mean(np.stack(list(figures.values()), 1)), strict=True))
+    found = dict(zip(figures, mean_estimates(np.stack(list(figures.values()), 1)), strict=True))
     n = len(next(iter(figures.values())))
     written = record(**{"n": n, "columns": COLUMNS, "metrics": found} | changes)
     records.write(written, folder / "record.json")
