@@ -127,8 +127,9 @@ def machine() -> dict[str, Any]:
 def measure(part: str, tiny: bool) -> dict[str, Any]:
     """The machine and the rows of a part, as plain JSON values."""
     about = machine()
+    module = importlib.import_module(f"benchmarks.speed.{part}")
     quiet()
-    rows = importlib.import_module(f"benchmarks.speed.{part}").rows(tiny)
+    rows = module.rows(tiny)
     return {"machine": about, "rows": [row.to_json() for row in rows]}
 
 
