@@ -5,10 +5,10 @@ configuration files is skipped, unless a job that it rests on ran later. So a ru
 """
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,10 @@ import jsonargparse
 import yaml
 
 from benchmarks.jobs import Job, console, is_done, minutes, run_all
+from benchmarks.worlds import CONFIGS, HERE, TRAINED, World
 from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.estimates import Estimate
 from lcg_lightning.evaluation.leaderboard import write_leaderboard
-
-HERE = Path(os.path.relpath(Path(__file__).resolve().parent))  # relative, as records keep the command line
-CONFIGS = HERE.parent / "configs"
-SEEDED = {"prior", "classifier"}
-"""Networks that are trained with every seed; the baselines' own are trained once."""
-
-TRAINED = {
-    "flow": "flow/synthfaces.yaml",
-    "conditional": "prior/conditional.yaml",
-    "prior": "prior/synthfaces.yaml",
-    "clean": "classifier/clean.yaml",
-    "classifier": "classifier/synthfaces.yaml",
-}
-"""The configuration that trains each network, the longest training first."""
 
 SLOWEST = ("lace", "lace-langevin", "rejection", "lcg-paper", "retrieval", "lcg", "arithmetic-svm", "cfg", "styleflow")
 """Methods that run before the others, so that no core waits long for the last job."""
@@ -56,14 +43,14 @@ def benchmark(
     text = yaml.safe_load(plan.read_text())
     if faults := list(unknown(text)):
         raise SystemExit(f"{plan}: " + "; ".join(faults))
-    worlds = [World(name, out / name, options, text["steps"]) for name, options in text["worlds"].items()]
+    parts = [Part.read(name, text, out) for name in text["worlds"]]
     stages = {
-        "faces and stores": [job for world in worlds for job in (*world.faces(), world.store())],
-        "networks": sorted((job for world in worlds for job in world.fits()), key=longest_first),
-        "search": [job for world in worlds for job in world.searches(text)],
+        "faces and stores": [job for part in parts for job in (*part.world.faces(), part.world.store())],
+        "networks": sorted((job for part in parts for job in part.world.fits()), key=longest_first),
+        "search": [job for part in parts for job in part.searches()],
     }
     failed = run_all([job for jobs in stages.values() for job in jobs], workers)
-    stages["test"] = [job for world in worlds for job in world.tests(text)]  # at the settings that the search found
+    stages["test"] = [job for part in parts for job in part.tests()]  # at the settings that the search found
     failed += run_all(stages["test"], workers)
     publish([*stages["test"], *stages["search"]], out, results)
     console.print(minutes(stages))
@@ -72,167 +59,93 @@ def benchmark(
         raise SystemExit(f"{len(failed)} jobs failed: {', '.join(failed)}")
 
 
-class World:
-    """One generator with its store, its networks and its evaluations."""
+@dataclass(frozen=True)
+class Part:
+    """A world and what the plan does with it."""
 
-    def __init__(self, name: str, folder: Path, options: dict[str, Any], steps: dict[str, int]) -> None:
-        self.name, self.folder, self.steps = name, folder, steps
-        self.curvature: float | None = options.get("curvature")
-        self.rows: dict[str, int] = options["rows"]
-        self.seeds: int = options["seeds"]
-        self.networks: list[str] = options["networks"]
-        self.tasks: dict[str, dict[str, Any]] = dict(sorted(options["tasks"].items(), key=lambda task: -task[1]["n"]))
-        self.methods: list[str] = sorted(options["methods"], key=lambda method: [*SLOWEST, method].index(method))
+    world: World
+    methods: Sequence[str]
+    tasks: Mapping[str, Mapping[str, Any]]
+    plan: Mapping[str, Any]
+    out: Path
 
-    def faces(self) -> list[Job]:
-        """The renders, where a generator encodes them."""
-        if self.curvature is not None:
-            return []
-        out = self.folder / "faces"
-        sizes = [f"--{split}={rows}" for split, rows in self.rows.items()]
-        return [Job(f"{self.name}/faces", ("render", str(out), *sizes), out)]
+    @classmethod
+    def read(cls, name: str, plan: Mapping[str, Any], out: Path) -> "Part":
+        """The part of a plan that is named after its world."""
+        options = plan["worlds"][name]
+        steps = {network: plan["steps"][network] for network in options["networks"]}
+        world = World(name, out / name, options["rows"], steps, options["seeds"], options.get("curvature"))
+        methods = sorted(options["methods"], key=lambda method: [*SLOWEST, method].index(method))
+        return cls(world, methods, dict(sorted(options["tasks"].items(), key=lambda task: -task[1]["n"])), plan, out)
 
-    def store(self) -> Job:
-        """The latent store."""
-        out, faces = self.folder / "store", self.folder / "faces"
-        if self.curvature is None:
-            argv = (
-                f"--config={CONFIGS / 'encode/synthfaces.yaml'}",
-                f"--data.init_args.images={faces / 'images'}",
-                f"--data.init_args.annotations={faces / 'attributes.txt'}",
-                f"--data.init_args.measure_files=[{faces / 'pose.txt'},{faces / 'age.txt'}]",
-                f"--data.init_args.partition={faces / 'splits.txt'}",
-            )
-        else:
-            argv = (
-                f"--config={CONFIGS / 'encode/synthfaces-exact.yaml'}",
-                f"--generator.curvature={self.curvature}",
-                *(f"--data.init_args.{split}={rows}" for split, rows in self.rows.items()),
-            )
-        return Job(f"{self.name}/store", ("encode", *argv, f"--out={out}"), out, tuple(self.faces()))
-
-    def fits(self) -> Iterator[Job]:
-        """Prior and classifier for every seed, the baselines' networks for the first."""
-        for network in self.networks:
-            for seed in range(self.seeds if network in SEEDED else 1):
-                out = self.checkpoint(network, seed).parent
-                argv = (
-                    "fit",
-                    f"--config={CONFIGS / TRAINED[network]}",
-                    f"--data.init_args.store={self.folder / 'store'}",
-                    f"--seed_everything={seed}",
-                    *([f"--model.init_args.seed={seed}"] if network in SEEDED else []),
-                    "--trainer.max_epochs=-1",
-                    f"--trainer.max_steps={self.steps[network]}",
-                    f"--model.init_args.decay_steps={self.steps[network]}",
-                    "--trainer.check_val_every_n_epoch=10",
-                    "--trainer.enable_progress_bar=false",
-                    f"--trainer.default_root_dir={out}",
-                )
-                yield Job(f"{self.name}/{network}-{seed}", argv, out, (self.store(),))
-
-    def checkpoint(self, network: str, seed: int) -> Path:
-        """Where a network's training leaves it."""
-        return self.folder / f"{network}-{seed}" / "last.ckpt"
-
-    def searches(self, plan: dict[str, Any]) -> Iterator[Job]:
+    def searches(self) -> Iterator[Job]:
         """Each setting of each method on the search's task of each kind that the method answers in this world."""
-        n = plan["search"]["n"]
-        for kind, task in sorted(plan["search"]["tasks"].items()):
+        for kind, task in sorted(self.plan["search"]["tasks"].items()):
+            more = ["--model.init_args.split=val", "--model.init_args.reference=train"]
+            if self.kind(task) == "generation" and self.world.curvature is None:
+                more.append("--model.init_args.features=none")  # the rule needs no FID, whose reference is all of train
             for method in self.methods:
-                if not any(self.searched(plan, each) == kind and self.asks(plan, each, method) for each in self.tasks):
+                if not any(self.searched(each) == kind and self.asks(each, method) for each in self.tasks):
                     continue
-                for k, setting in enumerate(plan["search"][kind].get(method, [])):
-                    name = f"search/{self.name}/{kind}/{method}-{k}"
-                    yield self.evaluation(name, plan, task, method, 0, setting, "val", n)
+                for k, setting in enumerate(self.plan["search"][kind].get(method, [])):
+                    name = self.search_name(kind, method, k)
+                    yield self.evaluation(name, task, method, 0, self.plan["search"]["n"], setting, more)
 
-    def tests(self, plan: dict[str, Any]) -> Iterator[Job]:
+    def tests(self) -> Iterator[Job]:
         """Each method at its best setting on each task that it answers."""
+        more = ["--model.init_args.split=test", "--model.init_args.reference=val"]
+        more += [f"--model.init_args.metrics+={metric}" for metric in self.metrics()]
         for task, options in self.tasks.items():
             for method in self.methods:
-                if not self.asks(plan, task, method):
+                if not self.asks(task, method):
                     continue
-                entry = plan["methods"][method]
-                setting = self.best(plan, self.searched(plan, task), method)
-                for seed in range(self.seeds if options.get("seeds") and entry.get("seeds") else 1):
-                    name = f"test/{self.name}/{task}/{method}-{seed}"
-                    yield self.evaluation(name, plan, task, method, seed, setting, "test", options["n"])
+                setting = self.best(self.searched(task), method)
+                seeded = options.get("seeds") and self.plan["methods"][method].get("seeds")
+                for seed in range(self.world.seeds if seeded else 1):
+                    name = f"test/{self.world.name}/{task}/{method}-{seed}"
+                    yield self.evaluation(name, task, method, seed, options["n"], setting, more)
 
-    @staticmethod
-    def kind(plan: dict[str, Any], task: str) -> str:
+    def evaluation(
+        self, name: str, task: str, method: str, seed: int, n: int, setting: Mapping[str, Any], more: Sequence[str]
+    ) -> Job:
+        """One evaluation of a method with a setting and the networks of a training seed."""
+        networks = self.plan["methods"][method].get("networks", {})
+        options = {key: self.world.checkpoint(network, seed) for key, network in networks.items()} | dict(setting)
+        return self.world.evaluation(name, self.out / name, task, method, n, options, *more)
+
+    def search_name(self, kind: str, method: str, k: int) -> str:
+        """Of the search's job for a method's setting k."""
+        return f"search/{self.world.name}/{kind}/{method}-{k}"
+
+    def kind(self, task: str) -> str:
         """What a method must answer: generation, trees or editing."""
-        kind: str = plan["tasks"].get(task, "generation")
+        kind: str = self.plan["tasks"].get(task, "generation")
         return kind
 
-    def searched(self, plan: dict[str, Any], task: str) -> str:
+    def searched(self, task: str) -> str:
         """The search whose settings a task takes."""
-        kind = self.kind(plan, task)
+        kind = self.kind(task)
         return "generation" if kind == "trees" else kind
 
-    def asks(self, plan: dict[str, Any], task: str, method: str) -> bool:
+    def asks(self, task: str, method: str) -> bool:
         """Whether a task of this world is one that the method answers, and does not leave it out."""
-        answers = self.kind(plan, task) in plan["methods"][method]["answers"]
+        answers = self.kind(task) in self.plan["methods"][method]["answers"]
         return answers and method not in self.tasks[task].get("without", [])
 
     def metrics(self) -> Iterator[str]:
         """Further metrics of the test split; the prior of the first seed judges for all methods."""
-        yield json.dumps({"class_path": "OnManifold", "init_args": {"prior": str(self.checkpoint("prior", 0))}})
-        if self.curvature is None:
+        prior = self.world.checkpoint("prior", 0)
+        yield json.dumps({"class_path": "OnManifold", "init_args": {"prior": str(prior)}})
+        if self.world.curvature is None:
             yield from ('{"class_path": "KID"}', '{"class_path": "PrecisionRecall"}')
 
-    def best(self, plan: dict[str, Any], kind: str, method: str) -> dict[str, Any]:
+    def best(self, kind: str, method: str) -> Mapping[str, Any]:
         """The setting that the search prefers, or none where there was nothing to choose."""
-        settings = plan["search"][kind].get(method, [])
-        paths = [
-            self.folder.parent / "search" / self.name / kind / f"{method}-{k}" / "record.json"
-            for k in range(len(settings))
-        ]
+        settings = self.plan["search"][kind].get(method, [])
+        paths = [self.out / self.search_name(kind, method, k) / "record.json" for k in range(len(settings))]
         found = {k: records.read(path) for k, path in enumerate(paths) if path.exists()}
         measured = {k: record.metrics for k, record in found.items() if record.failure is None}
         return settings[preferred(measured)] if measured else {}
-
-    def evaluation(
-        self,
-        name: str,
-        plan: dict[str, Any],
-        task: str,
-        method: str,
-        seed: int,
-        setting: dict[str, Any],
-        split: str,
-        n: int,
-    ) -> Job:
-        """One evaluation of a method with a setting and the networks of a training seed."""
-        entry = plan["methods"][method]
-        out = self.folder.parent / name
-        base = "base" if self.curvature is None else "exact"
-        options = {key: self.checkpoint(n, seed) for key, n in entry.get("networks", {}).items()} | setting
-        if method == "oracle" and self.curvature is None:
-            options["faces"] = self.folder / "faces"
-        argv = [
-            "test",
-            f"--config={CONFIGS / f'evaluation/{base}.yaml'}",
-            f"--config={CONFIGS / f'evaluation/{method}.yaml'}",
-            f"--config={HERE / f'tasks/{task}.yaml'}",
-            f"--data.init_args.store={self.folder / 'store'}",
-            f"--model.init_args.out={out}",
-            f"--model.init_args.n={n}",
-            f"--model.init_args.split={split}",
-            f"--model.init_args.reference={'train' if split == 'val' else 'val'}",
-            f"--model.init_args.label={method}",
-            "--trainer.enable_progress_bar=false",
-            *(f"--model.init_args.method.init_args.{key}={value}" for key, value in options.items()),
-        ]
-        if split == "test":
-            argv += [f"--model.init_args.metrics+={metric}" for metric in self.metrics()]
-        if split == "val" and self.kind(plan, task) == "generation" and self.curvature is None:
-            argv.append("--model.init_args.features=none")  # the rule needs no FID, whose reference is all of train
-        if self.curvature is None:
-            argv.append(f"--model.init_args.images={self.folder / 'faces/images'}")
-        else:
-            argv.append(f"--model.init_args.generator.curvature={self.curvature}")
-        used = [fit for fit in self.fits() if any(str(fit.out / "last.ckpt") in word for word in argv)]
-        return Job(name, tuple(argv), out, (self.store(), *used))
 
 
 def preferred(found: Mapping[int, Mapping[str, Estimate]]) -> int:
@@ -287,7 +200,7 @@ def unknown(plan: dict[str, Any]) -> Iterator[str]:
 
 def longest_first(fit: Job) -> int:
     """The place of a training among those of all worlds."""
-    return list(TRAINED).index(fit.out.name.rpartition("-")[0])
+    return list(TRAINED).index(fit.out.name.partition("-")[0])
 
 
 def publish(jobs: Iterable[Job], out: Path, results: Path) -> None:

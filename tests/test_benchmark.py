@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from benchmarks.benchmark import World, publish, unknown
+from benchmarks.benchmark import Part, publish, unknown
 from benchmarks.jobs import Job, mark
 from lcg_lightning.evaluation import records
 from tests.conftest import ROOT
@@ -65,8 +65,8 @@ def test_a_task_leaves_methods_out_and_a_search_of_no_task_is_not_run(tmp_path):
     plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
 
     def names():
-        world = World("exact-0", tmp_path, plan["worlds"]["exact-0"], plan["steps"])
-        return [{job.name.rpartition("-")[0] for job in jobs(plan)} for jobs in (world.searches, world.tests)]
+        part = Part.read("exact-0", plan, tmp_path)
+        return [{job.name.rpartition("-")[0] for job in jobs()} for jobs in (part.searches, part.tests)]
 
     tasks = plan["worlds"]["exact-0"]["tasks"]
     tasks |= {"undo": {"n": 100}, "conditional-3": {"n": 100}}
