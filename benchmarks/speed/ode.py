@@ -33,13 +33,13 @@ def at_size(batch: int, dim: int, training: int, fine: int) -> Row:
     networks = trained(SeparateClassifiers(dim, schema, (384, 256, 128), 0.0), dim, training)
     start, evaluations = torch.randn(batch, dim), 0
 
-    def energy(z: Tensor) -> Tensor:
+    def energy(rows: Tensor, z: Tensor) -> Tensor:
         nonlocal evaluations
         evaluations += 1
         return log_prob(condition, networks(z), schema)
 
     def field(t: Tensor, z: Tensor) -> Tensor:
-        return -0.5 * (BETA[0] + (BETA[1] - BETA[0]) * t) * gradient(energy, z)
+        return -0.5 * (BETA[0] + (BETA[1] - BETA[0]) * t) * gradient(energy, torch.arange(len(z)), z)
 
     def peer(z: Tensor, tolerance: float) -> Tensor:
         times = torch.tensor([1.0, END], dtype=z.dtype)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lcg_lightning.conditions import Condition, asked, log_prob
+from lcg_lightning.conditions import Condition, asked, log_prob, take
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.chebyshev import rkc2
@@ -18,8 +18,9 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.models.load import load_clean_classifier
 
-Energy = Callable[[Tensor], Tensor]
-"""Latents (B, D) to the log-density (B,), up to a constant, that a sampler climbs or draws from."""
+Energy = Callable[[Tensor, Tensor], Tensor]
+"""Places (N,) in the batch and latents (N, D) of theirs, to the log-density (N,), up to a constant, that a sampler
+climbs or draws from."""
 BETA, END = (0.1, 20.0), 1e-3
 """The noise rate beta(t) at t = 0 and 1, linear between, and the time at which the ODE stops."""
 TIME = BETA[0] / 2 * (1 - END) + (BETA[1] - BETA[0]) / 4 * (1 - END**2)
@@ -129,11 +130,11 @@ class LACE(Method):
             assert width is not None
             noise = SampleNoise(noise.seed, noise.index, width, noise.device)
 
-        def energy(z: Tensor) -> Tensor:
-            return self.scale * log_prob(condition, self.classifier(self._to_latents(z)), self.schema)
+        def energy(rows: Tensor, z: Tensor) -> Tensor:
+            value = self.scale * log_prob(take(condition, rows), self.classifier(self._to_latents(z)), self.schema)
+            return value if self.kind == "ode" else value - z.square().sum(1) / 2
 
-        density = energy if self.kind == "ode" else lambda z: energy(z) - z.square().sum(1) / 2
-        z, used = self._sample(density, noise(0), lambda step: noise(step + 1))
+        z, used = self._sample(energy, noise(0), lambda step: noise(step + 1))
         self._count("nfe", used)
         return self._to_latents(z)
 
@@ -160,11 +161,11 @@ class LACE(Method):
             free = free.to(start.device)
             before = self.classifier(start)
 
-        def energy(w: Tensor) -> Tensor:
+        def energy(rows: Tensor, w: Tensor) -> Tensor:
             out: Tensor = self.classifier(w)
-            change = ((out - before).square() * free).sum(1)
-            moved = (w - start).square().sum(1)
-            value = self.scale * log_prob(condition, out, self.schema)
+            change = ((out - before[rows]).square() * free[rows]).sum(1)
+            moved = (w - start[rows]).square().sum(1)
+            value = self.scale * log_prob(take(condition, rows), out, self.schema)
             return value.sub(moved, alpha=self.reg_latents).sub(change, alpha=self.reg_logits)
 
         return energy
@@ -190,7 +191,7 @@ def gradient_flow(energy: Energy, z: Tensor, tolerance: float) -> tuple[Tensor, 
     Returns:
         Latents (B, D), and the number of evaluations (B,) of the energy.
     """
-    return rkc2(lambda z: gradient(energy, z), z, TIME, tolerance)
+    return rkc2(lambda rows, z: gradient(energy, rows, z), z, TIME, tolerance)
 
 
 def langevin(
@@ -199,23 +200,24 @@ def langevin(
     """Langevin dynamics under exp(energy(z)); equation 5 of arXiv 2110.10873.
 
     Args:
-        energy: latents (B, D) to (B,).
+        energy: the log-density.
         z: where to start (B, D).
         noise: step number to standard normal noise (B, D).
         steps: number of steps.
         step_size: factor of the gradient.
         scale: factor of the noise.
     """
+    rows = torch.arange(len(z), device=z.device)
     for step in range(steps):
-        z = z + step_size * gradient(energy, z) + scale * noise(step)
+        z = z + step_size * gradient(energy, rows, z) + scale * noise(step)
     return z
 
 
-def gradient(energy: Energy, z: Tensor) -> Tensor:
-    """The gradient (B, D) of an energy at z (B, D); it may be called in inference mode."""
+def gradient(energy: Energy, rows: Tensor, z: Tensor) -> Tensor:
+    """The gradient (N, D) of an energy at z (N, D), in ``rows`` (N,) of the batch; inference mode does not matter."""
     with torch.inference_mode(False), torch.enable_grad():
         z = z.detach().clone().requires_grad_()
-        (found,) = torch.autograd.grad(energy(z).sum(), z)
+        (found,) = torch.autograd.grad(energy(rows, z).sum(), z)
     return found
 
 

@@ -16,12 +16,12 @@ TURN = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed
 STIFF = TURN @ torch.tensor([1000.0, 30.0, 0.5, 0.0], dtype=torch.float64).diag() @ TURN.T
 
 
-def down(y):
+def down(rows, y):
     """Down a quadratic bowl, along whose steepest direction Euler's method is unstable beyond steps of 0.002."""
     return -y @ STIFF
 
 
-def up(y):
+def up(rows, y):
     """Up log sigmoid(20 y_0) + log sigmoid(5 y_1 - y_2) - 50 (y_3 - tanh y_0)^2."""
     with torch.enable_grad():
         y = y.detach().requires_grad_()
@@ -33,7 +33,9 @@ def library(field, y, time, tolerance):
     """The end points of torchdiffeq's dopri5, and its number of evaluations."""
     calls = []
     span = torch.tensor([0.0, time], dtype=torch.float64)
-    end = odeint(lambda t, y: calls.append(t) or field(y), y, span, method="dopri5", rtol=tolerance, atol=tolerance)
+    end = odeint(
+        lambda t, y: calls.append(t) or field(None, y), y, span, method="dopri5", rtol=tolerance, atol=tolerance
+    )
     return end[-1], len(calls)
 
 
@@ -63,7 +65,7 @@ def test_a_stiff_linear_flow_is_a_matrix_exponential_at_a_fraction_of_the_evalua
     assert errors[-1] < errors[0] / 5
     found, evaluations = rkc2(down, Y, 5.0, 1e-2)
     assert evaluations.max() < library(down, Y, 5.0, 1e-2)[1] / 5
-    still, evaluations = rkc2(torch.zeros_like, Y, 5.0, 1e-3)
+    still, evaluations = rkc2(lambda rows, y: 0 * y, Y, 5.0, 1e-3)
     assert torch.equal(still, Y)
     assert (evaluations == 4).all()
 
@@ -77,18 +79,46 @@ def test_end_points_and_evaluations_beside_those_of_torchdiffeq():
     assert (closer - exact).abs().max() < 2e-4
 
 
-def test_evaluations_are_counted():
-    calls = []
-    _, evaluations = rkc2(lambda y: calls.append(y) or up(y), Y[:1], 5.0, 1e-2)
-    assert evaluations.tolist() == [len(calls)]
+def test_a_solution_slides_along_a_jump():
+    """Up -60 |n y| - 2 |y|^2 + d y, with n of length 1 and |d n| < 60: to the plane n y = 0, and on along it.
+
+    The part of y along the plane is that of the flow up -2 |y|^2 + d y, before the plane is reached and after.
+    """
+    n = torch.tensor([0.5, -0.5, 0.5, 0.5], dtype=torch.float64)
+    drift = 3 * Y.flip(0)
+    free = math.exp(-12) * Y + (1 - math.exp(-12)) * drift / 4
+    exact = free - (free @ n)[:, None] * n
+
+    def field(rows, y):
+        return drift[rows] - 60 * (y @ n).sign()[:, None] * n - 4 * y
+
+    for tolerance in (0.1, 0.05):
+        found, evaluations = rkc2(field, Y, 3.0, tolerance)
+        finest = chebyshev.FINEST * tolerance * 3.0
+        across = (found - exact) @ n
+        assert across.abs().max() < 120 * finest  # the field jumps by 120
+        assert (found - exact - across[:, None] * n).abs().max() < 1e-5
+        assert evaluations.max() < 10 * 3.0 / finest
 
 
-def test_a_sample_does_not_depend_on_its_batch():
-    whole, evaluations = rkc2(up, 3 * Y, 5.0, 1e-2)
-    parts = [rkc2(up, part, 5.0, 1e-2) for part in (3 * Y).split(7)]
-    torch.testing.assert_close(whole, torch.cat([part[0] for part in parts]), rtol=0, atol=1e-12)
-    assert torch.equal(evaluations, torch.cat([part[1] for part in parts]))
-    assert evaluations.unique().numel() > 2
+def test_samples_that_finish_early_or_need_few_stages_cost_no_more():
+    """Bowls from flat to steep: every sample is that of a batch of its own, and is evaluated as often as it counts."""
+    steep = torch.logspace(-2, 5, 30, dtype=torch.float64)[
+        torch.randperm(30, generator=torch.Generator().manual_seed(2))
+    ]
+    centre, held = Y.roll(1, 0), []
+
+    def field(rows, y):
+        held.extend(rows.tolist())
+        return steep[rows, None] * (centre[rows] - y) * torch.tensor([1.0, 0.1, 0.5, 0.0])
+
+    found, evaluations = rkc2(field, Y, 5.0, 1e-2)
+    assert evaluations.tolist() == torch.tensor(held).bincount().tolist()
+    assert evaluations.max() > 10 * evaluations.min()
+    for i in range(30):
+        alone, needed = rkc2(lambda rows, y, i=i: field(rows + i, y), Y[i : i + 1], 5.0, 1e-2)
+        torch.testing.assert_close(alone[0], found[i], rtol=0, atol=1e-12)
+        assert needed == evaluations[i]
 
 
 def test_a_row_that_breaks_is_nan_and_the_others_are_not():

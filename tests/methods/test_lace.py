@@ -48,7 +48,7 @@ def one(condition):
 
 def test_under_a_linear_log_density_the_ode_moves_by_its_time_times_the_gradient():
     slope = torch.tensor([1.5, -0.5, 0.0], dtype=torch.float64)
-    found, evaluations = gradient_flow(lambda z: z @ slope, Z, 1e-6)
+    found, evaluations = gradient_flow(lambda rows, z: z @ slope, Z, 1e-6)
     torch.testing.assert_close(found, Z + TIME * slope, rtol=0, atol=1e-5)
     assert abs(TIME - 5.025) < 1e-3
     assert (evaluations >= 4).all()
@@ -64,7 +64,7 @@ def test_langevin_on_a_gaussian_energy_is_the_chain_of_its_closed_form():
     def noise(step):
         return torch.randn(start.shape, generator=g, dtype=torch.float64)
 
-    def energy(z):
+    def energy(rows, z):
         return -k / 2 * (z - m / k).square().sum(1) - z.square().sum(1) / 2
 
     for length in (3, steps):
