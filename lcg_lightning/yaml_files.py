@@ -1,4 +1,4 @@
-"""Reads YAML files; refuses those that would take far more time to use than their size suggests."""
+"""Reads YAML files; refuses those that give a key twice, or take far more time to use than their size suggests."""
 
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ def load_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
     Raises:
-        UserError: the file cannot be read or is not YAML, or what :func:`refuse_bombs` refuses.
+        UserError: the file cannot be read or is not YAML, or what :func:`refuse_traps` refuses.
     """
     text = read_text(path)
     try:
-        refuse_bombs(text)
+        refuse_traps(text)
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -31,19 +31,19 @@ def load_yaml(path: Path) -> Any:
         raise UserError(f"{path} cannot be used ({' '.join(str(error).split())}); correct it") from error
 
 
-def refuse_bombs(text: str) -> None:
-    """Checks that a YAML text is not nested too deeply and stays small with its aliases expanded.
+def refuse_traps(text: str) -> None:
+    """Checks that a YAML text gives no key twice, is not nested too deeply and stays small with its aliases expanded.
 
     Raises:
-        yaml.YAMLError: the text is too deep, too large or not YAML.
+        yaml.YAMLError: a mapping has a key twice, of which YAML readers would silently take the last; or the text is
+            too deep, too large or not YAML.
     """
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise yaml.YAMLError(f"it is nested more than {MAX_DEPTH} levels deep")
-    if "*" in text and "&" in text:
-        _count(yaml.compose(text, Loader=yaml.SafeLoader), {})
+    _count(yaml.compose(text, Loader=yaml.SafeLoader), {})
 
 
 def _count(node: yaml.Node | None, counts: dict[int, int]) -> int:
@@ -51,9 +51,20 @@ def _count(node: yaml.Node | None, counts: dict[int, int]) -> int:
     if node is None or isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in counts:
+        if isinstance(node, yaml.MappingNode):
+            _refuse_twice([key for key, _ in node.value])
         counts[id(node)] = MAX_NODES  # placeholder, so that a node that contains itself counts as too many
         parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
         counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
     if counts[id(node)] > MAX_NODES:
         raise yaml.YAMLError(f"its aliases stand for more than {MAX_NODES} values")
     return counts[id(node)]
+
+
+def _refuse_twice(keys: list[yaml.Node]) -> None:
+    seen = set[tuple[str, str]]()
+    for key in keys:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value} is given twice", problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))

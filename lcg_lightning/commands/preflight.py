@@ -11,7 +11,7 @@ import yaml
 
 from lcg_lightning.data.place import ensure_place
 from lcg_lightning.errors import UserError
-from lcg_lightning.yaml_files import load_yaml, refuse_bombs
+from lcg_lightning.yaml_files import load_yaml, refuse_traps
 
 
 def check(args: Sequence[str], out: int | str) -> None:
@@ -45,13 +45,13 @@ def check(args: Sequence[str], out: int | str) -> None:
 
 @cache
 def bound_yaml() -> None:
-    """Makes jsonargparse refuse texts and files that are too large with their aliases expanded."""
+    """Makes jsonargparse refuse texts and files that :func:`~lcg_lightning.yaml_files.refuse_traps` refuses."""
     import jsonargparse
 
     load = jsonargparse.get_loader("yaml")
 
     def load_bounded(stream: str) -> Any:
-        refuse_bombs(stream)
+        refuse_traps(stream)
         return load(stream)
 
     jsonargparse.set_loader("yaml", load_bounded, (yaml.YAMLError,))

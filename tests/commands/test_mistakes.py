@@ -20,6 +20,7 @@ def folder(small_fit):
     """A small fit, among files that are no configurations."""
     (small_fit / "broken.yaml").write_text("a: [1, 2\nb: }\n")
     (small_fit / "list.yaml").write_text("[1, 2]\n")
+    (small_fit / "twice.yaml").write_text("model: {class_path: LatentPrior}\ntrainer:\n  devices: 1\n  devices: 2\n")
     (small_fit / "bomb.yaml").write_text(BOMB)
     (small_fit / "deep.yaml").write_text("[" * 100_000)
     os.mkfifo(small_fit / "fifo")
@@ -46,6 +47,8 @@ def folder(small_fit):
         (["--ckpt_path=nowhere.ckpt"], "ckpt_path: nowhere.ckpt is not a file"),
         (["--config=nowhere.yaml"], "nowhere.yaml cannot be read"),
         (["--config=broken.yaml"], "broken.yaml, line 2: not YAML"),
+        (["--config=twice.yaml"], "twice.yaml, line 4: not YAML (the key devices is given twice)"),
+        (["--trainer.callbacks={class_path: Timer, class_path: Timer}"], "trainer.callbacks: "),
         (["--config=list.yaml"], "list.yaml holds no keys and values"),
         (["--config=bomb.yaml"], "bomb.yaml cannot be used (its aliases stand for more than"),
         (["--config=deep.yaml"], "deep.yaml cannot be used (it is nested more than 30 levels deep)"),
