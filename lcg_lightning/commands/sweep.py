@@ -132,7 +132,9 @@ def _trial(trial: Any, search: Sweep, out: Path, name: str) -> float:
         raise _Failed from error
     record = read(place / "record.json")
     if search.metric not in record.metrics:
-        trial.set_user_attr("reason", f"no {search.metric} was measured")
+        trial.set_user_attr("reason", record.failure or f"no {search.metric} was measured")
+        if record.failure is not None:
+            raise _Failed
         raise UserError(f"{place}: no {search.metric} was measured; name one of {', '.join(record.metrics)}")
     for key, value in report.kept(record).items():
         trial.set_user_attr(key, value)

@@ -45,7 +45,7 @@ class Record:
     ranked: bool
     """Whether the method competes; one that knows the truth, such as the oracle, does not."""
     failure: str | None
-    """Why the run has no figures: the method diverged. None for a run that ended well."""
+    """Why the run lacks figures: the method diverged, or a figure is not finite. None for a run that ended well."""
     versions: Mapping[str, str]
     commit: str | None
     columns: Sequence[Column]
@@ -70,7 +70,7 @@ class Record:
 
 
 def write(record: Record, path: Path) -> None:
-    """Writes a record atomically; bounds and intervals that are not finite become null.
+    """Writes a record atomically; bounds, figures and intervals that are not finite become null.
 
     Raises:
         UserError: the configuration cannot be represented in JSON, or a figure is out of its column's range.
@@ -104,7 +104,7 @@ def column_of_json(data: Mapping[str, Any]) -> Column:
 
 
 def read(path: Path) -> Record:
-    """Reads a record.
+    """Reads a record. Figures that are not finite are left out, and :attr:`Record.failure` says so.
 
     Raises:
         UserError: the file cannot be read, is not a record, has another version, has missing or unknown fields, or
@@ -138,9 +138,12 @@ def _parse(data: dict[str, Any], path: Path) -> Record:
     if len({column.name for column in columns}) < len(columns):
         raise UserError(f"{path}: two columns have one name; rename the figure of one of the metrics")
     bounds = {column.name: (column.low, column.high) for column in columns}
-    metrics = {name: _estimate(name, each, bounds, path) for name, each in content["metrics"].items()}
+    found = {name: _estimate(name, each, bounds, path) for name, each in content["metrics"].items()}
+    metrics = {name: estimate for name, estimate in found.items() if math.isfinite(estimate.value)}
+    if broken := sorted(found.keys() - metrics.keys()):
+        content["failure"] = content["failure"] or f"not finite: {', '.join(broken)}"
     try:
-        json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
+        json.dumps({**content, "metrics": list(found)}, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:  # infinity in the configuration, or half of a surrogate pair
         raise UserError(f"{path}: the record cannot be shown ({error}); evaluate again to replace it") from error
     return Record(**content | {"columns": columns, "metrics": metrics})
@@ -160,6 +163,8 @@ def _estimate(name: str, data: Any, bounds: Mapping[str, tuple[float, float]], p
         raise UserError(f"{path}: metric {name} belongs to no column; declare a column {owner(name)!r}")
     least, most = bounds[owner(name)]
     value, low, high = data["value"], data["low"], data["high"]
+    if value is None or value != value:
+        return Estimate(math.nan, math.nan, math.nan)
     ends = [x for x in (low, high) if x is not None]
     if not all(_number(x) and least <= x <= most for x in (value, *ends)) or sorted(ends) != ends:
         raise UserError(

@@ -8,6 +8,7 @@ import pytest
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.estimates import Column, Estimate
+from lcg_lightning.evaluation.leaderboard import write_leaderboard
 from lcg_lightning.evaluation.records import Record
 from tests.evaluation.test_leaderboard import record
 
@@ -34,7 +35,6 @@ def test_what_cannot_be_kept_leaves_the_old_record(tmp_path):
     before = path.read_bytes()
     for changes, message in (
         ({"config": {"scale": object()}}, "cannot be kept as JSON"),
-        ({"metrics": {"fid": Estimate(math.nan, 0.0, 1.0)}}, "metric fid is None"),
         ({"metrics": {"sharpness": Estimate(1.0, 1.0, 1.0)}}, "belongs to no column"),
         ({"columns": [Column("id", "A"), Column("id", "B")]}, "two columns have one name"),
     ):
@@ -42,6 +42,21 @@ def test_what_cannot_be_kept_leaves_the_old_record(tmp_path):
             records.write(record(**changes), path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("literal", [True, False], ids=["a NaN", "null"])
+def test_a_figure_that_is_not_finite_costs_only_itself(tmp_path, literal):
+    path = tmp_path / "run.json"
+    figures = record().metrics | {"fid": Estimate(math.nan, math.nan, math.nan)}
+    records.write(record(metrics=figures), path)
+    if literal:  # as another program may write it
+        path.write_text(path.read_text().replace('"value": null', '"value": NaN'))
+    assert records.read(path).failure == "not finite: fid"
+    records.write(record(method="other"), tmp_path / "other.json")
+    rows = {row["method"]: row for row in write_leaderboard(tmp_path)}
+    assert [rows["lcg"][name] for name in ("acc_joint", "fid", "id")] == [0.8, None, 0.7]
+    assert rows["other"]["fid"] == 12.345
+    assert "\nlcg failed: not finite: fid\n" in (tmp_path / "leaderboard.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -73,8 +88,6 @@ def test_what_cannot_be_kept_leaves_the_old_record(tmp_path):
         ({"metrics": {"acc/Hat": estimate(-0.1)}}, "metric acc/Hat is -0.1 "),
         ({"metrics": {"acc": estimate("0.9")}}, "metric acc is '0.9' "),
         ({"metrics": {"acc": estimate(True)}}, "metric acc is True "),
-        ({"metrics": {"acc": estimate(None)}}, "metric acc is None "),
-        ({"metrics": {"fid": estimate(math.nan)}}, "metric fid is nan "),
         ({"metrics": {"fid": estimate(math.inf)}}, "metric fid is inf "),
         ({"metrics": {"id": estimate(0.5, 0.9, 0.1)}}, r"metric id is 0.5 \[0.9, 0.1\], which is impossible"),
         ({"metrics": {"id": estimate(0.5, -7.0)}}, r"\[-7.0, 0.6\], which is impossible"),

@@ -134,7 +134,7 @@ def refuted(row: Row) -> bool:
 
 
 def reason(row: Row) -> str:
-    """Why a row has no figures, without the method's name."""
+    """Why a row lacks figures, without the method's name."""
     return str(row["failure"]).removeprefix(f"method {row['method']}: ")
 
 

@@ -38,7 +38,7 @@ def markdown(rows: Sequence[Row], figures: dict[str, str]) -> str:
     for title, members in titled(rows):
         shared, headings, lines = table(members, bold=("**", "**"))
         parts += [f"## {_plain(title)}", *([f"All rows: {shared}."] if shared else []), _markdown(headings, lines)]
-        parts += [_plain(f"{row['method']} diverged: {reason(row)}") for row in members if row["failure"]]
+        parts += [_plain(f"{row['method']} failed: {reason(row)}") for row in members if row["failure"]]
         parts += [_plain(words) for column, _ in columns(members).values() if (words := hint(column))]
         if title in figures:
             parts.append(f"![Joint accuracy against identity, {_plain(title)}]({figures[title]})")
@@ -60,7 +60,7 @@ def print_leaderboard(rows: Sequence[Row], console: Console | None = None) -> No
         console.print(shown)
         for row in members:
             if row["failure"]:
-                console.print(Text(f"{row['method']} diverged: {_one_line(reason(row))}", "dim"))
+                console.print(Text(f"{row['method']} failed: {_one_line(reason(row))}", "dim"))
 
 
 def table(

@@ -124,7 +124,7 @@ def test_what_a_record_holds_is_text(text):
 def test_commands_ranks_failures_and_seeds_are_shown(text):
     page = Page(text)
     assert "lcg test --name=lcg '--out=a b'" in [e[2] for e in page.all("pre")]
-    assert [e[2] for e in page.all("td", **{"class": "failed"})] == ["diverged: latents & more"]
+    assert [e[2] for e in page.all("td", **{"class": "failed"})] == ["failed: latents & more"]
     assert page.all("sup", title="rank")
     (several,) = [e[2] for e in page.all("tbody") if "over seeds" in e[2]]
     assert "seed0/record.json: seed 0, prior 00000000" in several

@@ -159,7 +159,7 @@ def test_a_method_that_diverged_is_a_row_that_says_so(tmp_path):
     )
     write_leaderboard(tmp_path)
     text = (tmp_path / "leaderboard.md").read_text()
-    assert "\nb diverged: latents | not finite\n" in text
+    assert "\nb failed: latents | not finite\n" in text
     assert "| b | 2 |" in text
     assert rows(tmp_path)["b"]["failure"] == "latents | not\nfinite"
 
