@@ -123,8 +123,7 @@ class AttributeSchema:
 
         Discrete attributes must be equal, continuous ones within :data:`TOLERANCE`; an unknown label meets no target.
         """
-        error = (self.unit(labels.double()) - self.unit(targets.double())).abs()
-        return targets.isnan() | (error <= TOLERANCE)
+        return _met(self.unit(labels.double()), self.unit(targets.double()))
 
     def misses(self, labels: Tensor, targets: Tensor) -> Tensor:
         """How many of each target row's values (B, A) label rows (N, A) miss: (B, N) int16, as :meth:`met` judges."""
@@ -132,8 +131,7 @@ class AttributeSchema:
         found = torch.zeros(len(targets), len(labels), dtype=torch.int16, device=labels.device)
         for column, value in zip(columns, wanted, strict=True):
             if not value.isnan().all():
-                error = (column - value[:, None]).abs_()
-                found += ~(value.isnan()[:, None] | (error <= TOLERANCE))
+                found += ~_met(column, value[:, None])
         return found
 
     def _affine(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,6 +168,10 @@ class AttributeSchema:
             return cls(tuple(Attribute(**d) for d in data))
         except TypeError as error:
             raise UserError(f"attributes: not a list of attributes with name and kind ({error})") from error
+
+
+def _met(labels: Tensor, targets: Tensor) -> Tensor:
+    return targets.isnan() | ((labels - targets).abs_() <= TOLERANCE)
 
 
 def _repeated(names: Sequence[str]) -> str | None:
