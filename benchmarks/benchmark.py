@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import yaml
 
 from benchmarks.jobs import Job, console, is_done, minutes, run_all
 from benchmarks.worlds import CONFIGS, HERE, TRAINED, World
+from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.estimates import Estimate
 from lcg_lightning.evaluation.leaderboard import write_leaderboard
+from lcg_lightning.yaml_files import load_yaml
+
+KINDS = ("generation", "trees", "editing")
+"""What a method must answer."""
 
 SLOWEST = ("lace", "lace-langevin", "rejection", "lcg-paper", "retrieval", "lcg", "arithmetic-svm", "cfg", "styleflow")
 """Methods that run before the others, so that no core waits long for the last job."""
@@ -40,7 +44,10 @@ def benchmark(
         workers: jobs at a time, one thread each.
     """
     begin = time.perf_counter()
-    text = yaml.safe_load(plan.read_text())
+    try:
+        text = load_yaml(plan)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
     if faults := list(unknown(text)):
         raise SystemExit(f"{plan}: " + "; ".join(faults))
     parts = [Part.read(name, text, out) for name in text["worlds"]]
@@ -172,6 +179,17 @@ def unknown(plan: dict[str, Any]) -> Iterator[str]:
     if gap := {"worlds", "steps", "methods", "tasks", "search"} ^ plan.keys():
         yield f"missing or unknown: {', '.join(sorted(gap))}"
         return
+    if gap := {"n", "tasks", "generation", "editing"} ^ plan["search"].keys():
+        yield f"search: missing or unknown: {', '.join(sorted(gap))}"
+    for kind in ("generation", "editing"):
+        for method in sorted(plan["search"].get(kind, {}).keys() - plan["methods"].keys()):
+            yield f"search {kind}: no method {method}; there are {', '.join(sorted(plan['methods']))}"
+    for method, entry in plan["methods"].items():
+        if not entry.get("answers") or set(entry["answers"]) - set(KINDS):
+            yield f"method {method}: answers is {entry.get('answers')}; give some of {', '.join(KINDS)}"
+    for task, kind in plan["tasks"].items():
+        if kind not in KINDS:
+            yield f"task {task} is {kind}; give one of {', '.join(KINDS)}"
     for name, world in plan["worlds"].items():
         if gap := {"rows", "seeds", "networks", "methods", "tasks"} ^ (world.keys() - {"curvature"}):
             yield f"world {name}: missing or unknown: {', '.join(sorted(gap))}"
@@ -191,6 +209,8 @@ def unknown(plan: dict[str, Any]) -> Iterator[str]:
         ):
             for each in sorted(set(named) - set(known)):
                 yield f"world {name}: no {kind} {each}; there are {', '.join(sorted(known))}"
+            for each in sorted({each for each in named if list(named).count(each) > 1}):
+                yield f"world {name}: {kind} {each} is given twice"
         for method in set(world["methods"]) & plan["methods"].keys():
             if not (CONFIGS / f"evaluation/{method}.yaml").exists():
                 yield f"method {method}: no file {CONFIGS}/evaluation/{method}.yaml"
