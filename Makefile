@@ -35,7 +35,7 @@ bench: setup ## speed beside the floor and the peers, into benchmarks/results/sp
 .PHONY: leaderboard
 leaderboard: setup ## the benchmark's pages once more, from the records in runs/benchmark
 	$(RUN) leaderboard runs/benchmark/test --out benchmarks/results/test
-	$(RUN) leaderboard runs/benchmark/search --out benchmarks/results/search
+	$(RUN) leaderboard runs/benchmark/search --out benchmarks/results/search --pictures false
 
 .PHONY: test
 test: lint ## ruff and mypy, then all tests

@@ -6,14 +6,15 @@ from lcg_lightning.evaluation.leaderboard import print_leaderboard, write_leader
 from lcg_lightning.files import ensure_writable
 
 
-def leaderboard(folder: Path, out: Path | None = None) -> None:
+def leaderboard(folder: Path, out: Path | None = None, pictures: bool = True) -> None:
     """Write leaderboard.md, .html and .json and figures from the records below a folder, and print the tables.
 
     Args:
         folder: folder to search for records.
         out: folder to write into; by default the one with the records.
+        pictures: whether the page shows the same sources edited by every method.
     """
     place = folder if out is None else out
     ensure_writable(place)
-    print_leaderboard(write_leaderboard(folder, place))
+    print_leaderboard(write_leaderboard(folder, place, pictures))
     print(f"Written: {', '.join(str(place / f'leaderboard.{kind}') for kind in ('md', 'html', 'json'))}")

@@ -38,12 +38,13 @@ def build(folder: Path) -> list[Row]:
     return _rows.build(find(folder))
 
 
-def write_leaderboard(folder: Path, out: Path | None = None) -> list[Row]:
+def write_leaderboard(folder: Path, out: Path | None = None, pictures: bool = True) -> list[Row]:
     """Writes ``leaderboard.md``, ``.html`` and ``.json`` (the rows) and, for each task with edits, a figure.
 
     Args:
         folder: folder with the records.
         out: folder to write into; by default ``folder``.
+        pictures: whether the page shows the same sources edited by every method.
 
     Returns:
         The rows, as returned by :func:`build`.
@@ -60,7 +61,7 @@ def write_leaderboard(folder: Path, out: Path | None = None) -> list[Row]:
             figures[title] = figure
     for name, content in {
         "leaderboard.md": text.markdown(rows, figures),
-        "leaderboard.html": page(folder, rows),
+        "leaderboard.html": page(folder, rows, pictures),
         "leaderboard.json": json.dumps(rows, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }.items():
         with atomic(out / name) as temporary:

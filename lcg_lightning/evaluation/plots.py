@@ -72,8 +72,8 @@ def accuracy_identity(rows: Sequence[Mapping[str, Any]], path: Path, title: str 
 def trade_off(rows: Sequence[Mapping[str, Any]], against: str, title: str = "") -> "Figure | None":
     """Joint accuracy against another figure over guidance scales: one line per method; up and right is better.
 
-    Points are labelled with their scale and show the 95 % intervals of both figures. Runs of one method that differ in
-    function evaluations, seed, number of samples or judges are separate lines.
+    Points show the 95 % intervals of both figures, and are labelled with their scale where a line has several. Runs of
+    one method that differ in function evaluations, seed, number of samples or judges are separate lines.
 
     Args:
         rows: leaderboard rows; those without ``acc_joint`` or ``against`` are left out.
@@ -83,14 +83,15 @@ def trade_off(rows: Sequence[Mapping[str, Any]], against: str, title: str = "") 
     lines = _lines([row for row in rows if row.get("acc_joint") is not None and row.get(against) is not None])
     if not lines:
         return None
-    scaled = any(row["scale"] is not None for points in lines.values() for row in points)
+    scales = {label: {row["scale"] for row in points} - {None} for label, points in lines.items()}
+    scaled = any(len(found) > 1 for found in scales.values())
     note = "labels: guidance scale; bars: 95 % intervals" if scaled else "bars: 95 % intervals"
     with _style():
         figure, (axes,) = _figure(1, title)
         _draw_lines(axes, lines, against, "acc_joint")
-        for i, points in enumerate(lines.values()):
+        for i, (label, points) in enumerate(lines.items()):
             for row in points:
-                if row["scale"] is not None:
+                if row["scale"] is not None and len(scales[label]) > 1:
                     at, colour = (row[against], row["acc_joint"]), _COLOURS[i % len(_COLOURS)]
                     axes.annotate(f"{row['scale']:g}", at, (6, 5), textcoords="offset points", fontsize=8, color=colour)
         _legend(figure, axes, len(lines), note)

@@ -12,12 +12,13 @@ from lcg_lightning.evaluation.report.pictures import galleries
 from lcg_lightning.evaluation.report.text import MISSING, NOTE, Said, described
 
 
-def page(folder: Path, rows: Sequence[Row]) -> str:
+def page(folder: Path, rows: Sequence[Row], pictures: bool = True) -> str:
     """The page of all rows: tables, trade-off curves, edits side by side, figures over curvature, commands.
 
     Args:
         folder: folder with the records, where edits are kept beside them.
         rows: the leaderboard's rows.
+        pictures: whether edits are shown side by side.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -28,14 +29,16 @@ def page(folder: Path, rows: Sequence[Row]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    tasks = [_task(folder, title, members, f"t{i}") for i, (title, members) in enumerate(titled(rows))]
+    tasks = [
+        _task(folder if pictures else None, title, members, f"t{i}") for i, (title, members) in enumerate(titled(rows))
+    ]
     text: str = environment.get_template("page.html.j2").render(
         tasks=tasks, note=NOTE, curvature=_curvature(rows), runs=sum(len(row["runs"]) for row in rows), missing=MISSING
     )
     return text
 
 
-def _task(folder: Path, title: str, rows: Sequence[Row], name: str) -> dict[str, Any]:
+def _task(folder: Path | None, title: str, rows: Sequence[Row], name: str) -> dict[str, Any]:
     shared, about, *after = described(rows)
     del about["Method"]
     stated, spent, settings = (_words(rows, said) for said in (about, *after))
@@ -57,7 +60,7 @@ def _task(folder: Path, title: str, rows: Sequence[Row], name: str) -> dict[str,
             for i, row in enumerate(rows)
         ],
         "curves": [svg.inline(figure, f"{name}c{i}") for i, figure in enumerate(curves) if figure is not None],
-        "galleries": galleries(folder, rows),
+        "galleries": [] if folder is None else galleries(folder, rows),
     }
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def inline(figure: "Figure", name: str) -> str:
     """A figure as an ``svg`` element for HTML: no reference outside of itself, ids that begin with ``name``.
 
-    Ink becomes the page's text color and the grid its ``--line``, so that the figure is readable in a dark page.
+    Ink becomes the page's text color and the grid its ``--line``, so that the figure is readable in a dark page. Words
+    stay text, and coordinates have two decimals, so that a page of many figures stays small.
     """
     import matplotlib as mpl
 
@@ -21,7 +22,7 @@ def inline(figure: "Figure", name: str) -> str:
     for axes in figure.axes:
         axes.set_facecolor("none")
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -31,5 +32,12 @@ def inline(figure: "Figure", name: str) -> str:
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 role="img">', text, count=1)
+    text = re.sub(r"<[^>]*>", _short, re.sub(r">\s+<", "><", text))
     text = text.replace(INK.lower(), "currentColor").replace("#999999", "currentColor")
     return text.replace(FAINT.lower(), "var(--line)").strip()
+
+
+def _short(tag: "re.Match[str]") -> str:
+    """A tag on one line, with two decimals."""
+    words = re.sub(r"\s+", " ", tag[0])
+    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{round(float(number[0]), 2):g}", words)

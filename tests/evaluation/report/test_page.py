@@ -3,15 +3,18 @@
 import base64
 import io
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from lcg_lightning.cli import main
 from lcg_lightning.evaluation import gallery
+from lcg_lightning.evaluation.report import svg
 from tests.evaluation.report import made
 from tests.evaluation.test_leaderboard import FINGERPRINTS
 
@@ -103,7 +106,7 @@ def test_the_page_holds_every_row_and_needs_nothing_else(text, folder):
     assert not [e for e in page.found if e[0] in ("link", "iframe", "object")]
     sources = [e[1]["src"] for e in page.found if "src" in e[1]]
     assert sources
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(source.startswith("data:image/webp;base64,") for source in sources)
     bodies = [e[2] for e in page.all("tbody")]
     for path in folder.rglob("record.json"):
         assert any(str(path.relative_to(folder)) in body for body in bodies)
@@ -172,3 +175,26 @@ def test_hits_are_those_of_the_run_that_the_pictures_belong_to(n, tmp_path):
     page = Page((tmp_path / "leaderboard.html").read_text())
     marks = [e[1]["class"] for e in page.found if e[0] == "td" and e[1].get("class") in ("hit", "miss", "")]
     assert marks == [*(["miss", "hit"] * 4)[: min(n, 8)], *[""] * (8 - min(n, 8)), *[""] * 8]
+
+
+def test_a_page_without_pictures_has_all_else(text, folder, tmp_path):
+    assert main(["leaderboard", str(folder), f"--out={tmp_path}", "--pictures=false"]) == 0
+    bare, whole = Page((tmp_path / "leaderboard.html").read_text()), Page(text)
+    assert not bare.all("img")
+    assert not bare.all("table", **{"class": "edits"})
+    for tag in ("tbody", "pre", "svg"):
+        kept = [e[2] for e in whole.all(tag) if "edits" not in e[1].get("class", "")]
+        assert len([e[2] for e in bare.all(tag)]) == len(kept) - 2 * (tag == "tbody")  # of the two galleries
+
+
+def test_figures_keep_their_words_and_places(tmp_path):
+    """What the page draws is what Matplotlib drew, to a hundredth of a point, and a name with digits stays as it is."""
+    name, figure = "x 1.23456  > y", Figure(figsize=(4, 3))
+    (line,) = figure.add_subplot().plot([0.0, 1.0, 2.0], [0.123456, 3.0, 1.0], label=name)
+    figure.legend()
+    drawn = svg.inline(figure, "f")
+    assert name in [e[2] for e in Page(drawn).all("text")]
+    points = figure.axes[0].transData.transform(line.get_xydata()) * 72 / figure.dpi
+    points[:, 1] = 3 * 72 - points[:, 1]
+    numbers = [np.array(re.findall(r"-?[\d.]+", e[1]["d"]), float) for e in Page(drawn).all("path")]
+    assert any(x.size == points.size and np.abs(x - points.flatten()).max() < 0.006 for x in numbers)
