@@ -35,7 +35,7 @@ from lcg_lightning.methods.regression import expected_labels, fit_directions, re
 from lcg_lightning.models.load import load_classifier, load_prior
 
 SCALE, EDIT_SCALE = 2.0, 8.0
-"""Guidance scales of generation and of edits; the latter goes with a small tau, since an edit moves by tau^2 scale."""
+"""Guidance scales of generation and of edits; the latter goes with a small tau, as moves are proportional to tau^2."""
 MOVES = 3
 """Moves along regression directions, each from a new reading; more gained nothing."""
 
@@ -66,8 +66,8 @@ class LatentClassifierGuidance(Method):
             (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
             ``lcg_lightning.diffusion.samplers.PredictorCorrector``, which takes Langevin steps.
         steps: steps of sampler and inversion, on a grid evenly spaced in log-SNR; 2 or more. With an observed source
-            the grid begins where the noised latents have a twentieth of the source's precision: noisier levels hardly
-            change a result.
+            the grid is an :func:`~lcg_lightning.diffusion.grids.observed_grid`, on which edits move by about 0.8 of
+            what they would from pure noise.
         interval: fraction of the time range in which the classifier guides. Edits with an observed source evaluate it
             at cleaner times, up to the time at which the noise is tau, so the upper part does not affect them.
         fixed_point: fixed-point iterations for each inversion step, which make it exact in the limit; 0 or more.

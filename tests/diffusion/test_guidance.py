@@ -8,9 +8,9 @@ import torch
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import And, Is, Not, Or, Scaled, log_prob
-from lcg_lightning.diffusion.grids import logsnr_grid, uniform_grid
+from lcg_lightning.diffusion.grids import logsnr_grid, observed_grid, uniform_grid
 from lcg_lightning.diffusion.guidance import Source, guide
-from lcg_lightning.diffusion.samplers import dpmpp_2m
+from lcg_lightning.diffusion.samplers import dpmpp_2m, invert
 from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
 from lcg_lightning.networks.latent import LatentClassifierNet, LatentMLP
@@ -172,6 +172,21 @@ def test_latent_arithmetic_is_the_limit_without_a_prior_from_any_start():
     ):
         result = ddim(model, draw(4, D, seed=6), grid)
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("tau", [0.25, 1.2])
+def test_an_edit_on_the_observed_grid_is_arithmetic_but_for_what_noisier_levels_would_add(tau):
+    """Its start lacks the shift of its level, which the flow carries on by sqrt(a tau^2 / (1 - a + a tau^2))."""
+    g, z, grid = 0.3 * draw(D, seed=6), draw(5, D, seed=7), observed_grid(SCHEDULE, 200, tau)
+    heads = Exact(lambda u, a: linear_log_prob(g / a**0.5)(u, a))
+    source = Source(z, tau=tau)
+    about = BINARY, SCHEDULE, grid
+    start = invert(guide(None, None, None, *about, source=source), z, grid, fixed_point=40)
+    edited = ddim(guide(None, heads, Is("a"), *about, scale=2.0, source=source), start, grid)
+    a = grid.alpha_bar[0]
+    share = 1 - math.sqrt(a * tau**2 / (1 - a + a * tau**2))
+    assert share == pytest.approx(0.78, abs=0.005)
+    torch.testing.assert_close(edited - z, (share * 2 * tau**2 * g).expand(5, D), rtol=0.02, atol=1e-9)
 
 
 def test_fixed_points_of_bayes_and_likelihood_sources():
