@@ -77,11 +77,15 @@ class LatentClassifierGuidance(Method):
             errors do not add up, or the ``previous`` step's result.
         start: where an edit starts, and what its source term ties it to: the ``source``, or the source moved by
             ``regression`` (:func:`~lcg_lightning.methods.regression.regression_moves`, three of them). Where a
-            condition leaves a choice, this goes to the term that is likeliest at the source.
+            condition leaves a choice, this goes to the term that is likeliest at the source. ``filtered`` ties the
+            edit to the moved source too, but starts from the noise of the source itself. So the prior takes back what
+            leaves the data: of a move m, a normal prior with covariance S lets about S (S + tau^2 I)^-1 m pass. It
+            suits curved spaces.
         keep: also ask for what the classifier reads off the original source, for every attribute that nobody asks for.
 
     Raises:
-        UserError: an option is out of range, or tau or eta is given for a form that does not take it.
+        UserError: an option is out of range, or tau or eta is given for a form that does not take it; or a filtered
+            start without a source term.
     """
 
     name = "lcg"
@@ -101,7 +105,7 @@ class LatentClassifierGuidance(Method):
         source: Literal["observation", "bayes", "likelihood", "none"] = "observation",
         eta: float | None = None,
         anchor: Literal["original", "previous"] = "original",
-        start: Literal["regression", "source"] = "regression",
+        start: Literal["regression", "filtered", "source"] = "regression",
         keep: bool = True,
     ) -> None:
         if source == "observation":
@@ -128,6 +132,8 @@ class LatentClassifierGuidance(Method):
         check_steps(steps)
         if fixed_point < 0:
             raise UserError(f"method lcg: fixed_point is {fixed_point}; give 0 or more")
+        if start == "filtered" and source == "none":
+            raise UserError("method lcg: a filtered start needs a source term; give a source, or another start")
         self.prior_path, self.classifier_path = prior, classifier
         self.tau, self.source, self.eta = tau, source, eta
         self.sampler, self.sample = sampler_text(sampler), find_sampler(sampler)
@@ -154,7 +160,7 @@ class LatentClassifierGuidance(Method):
         self.grid = logsnr_grid(self.prior.schedule, self.steps)
         if self.tau is not None:
             check_tau(self.tau, self.prior.schedule)
-        if self.start == "regression":
+        if self.start != "source":
             directions = torch.full((len(store.schema), space.dim), math.nan)
             try:
                 directions = fit_directions(store, space)
@@ -208,14 +214,16 @@ class LatentClassifierGuidance(Method):
         for step in steps:
             condition = step.merged if kept is None else keeping(step.merged, kept, self.schema)
             before = results[-1] if results and self.anchor == "previous" else source
-            if self.start == "regression":
-                before = self._moved(before, step.merged, source if self.keep else None)
-            held = self._held(before)
-            back = partial(invert, z=before, grid=grid, fixed_point=self.fixed_point)
-            start, used = run(back, self._eps(None, self.edit_scale, grid, held))
+            moved = before
+            if self.start != "source":
+                moved = self._moved(before, step.merged, source if self.keep else None)
+            origin = before if self.start == "filtered" else moved
+            back = partial(invert, z=origin, grid=grid, fixed_point=self.fixed_point)
+            start, used = run(back, self._eps(None, self.edit_scale, grid, self._held(origin)))
             evaluations += used
+            start = start + math.sqrt(grid.alpha_bar[0]) * (moved - origin)  # the same noise, about the moved source
             forth = partial(ddim, noise=starting_at(start), grid=grid)
-            result, used = run(forth, self._eps(condition, self.edit_scale, grid, held))
+            result, used = run(forth, self._eps(condition, self.edit_scale, grid, self._held(moved)))
             evaluations += used
             results.append(result)
         self.edit_nfe = evaluations / max(1, len(steps))

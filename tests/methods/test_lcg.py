@@ -10,7 +10,7 @@ import torch
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import Is, merge, parse
 from lcg_lightning.data.store import LatentStore, Split, write_store
-from lcg_lightning.diffusion.grids import logsnr_grid
+from lcg_lightning.diffusion.grids import logsnr_grid, observed_grid
 from lcg_lightning.diffusion.noise import sample_noise
 from lcg_lightning.diffusion.schedule import make_schedule
 from lcg_lightning.errors import UserError
@@ -66,7 +66,14 @@ def noise(n):
 
 
 PLAIN = {"anchor": "previous", "start": "source", "keep": False, "tau": 1.2}
-FORMS = [{}, PLAIN, {"source": "bayes"}, {"source": "likelihood", "eta": 0.3}, {"source": "none"}]
+FORMS = [
+    {},
+    PLAIN,
+    {"start": "filtered"},
+    {"source": "bayes"},
+    {"source": "likelihood", "eta": 0.3},
+    {"source": "none"},
+]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -146,6 +153,25 @@ def test_a_regression_start_is_nearer_to_the_source_than_the_plain_form_at_the_s
     assert found["default"][1] < found["plain"][1]
 
 
+def test_a_filtered_start_lets_pass_what_a_normal_prior_of_the_data_does():
+    """A move m without guidance becomes K m, K = S (S + tau^2)^-1, and a little of m - K m that the noise carries."""
+    variance, tau = torch.tensor([1.0, 0.25, 0.1]).double(), 0.5
+
+    class Thin(Normal):
+        def forward_at(self, z, a):
+            return (1 - a).sqrt() * z / (a * variance + 1 - a)
+
+    z, ends = noise(20)(9) * variance.sqrt(), {}
+    for start in ("regression", "filtered"):
+        method = lcg(start=start, tau=tau, scale=0.0, steps=400, fixed_point=5)
+        method.prior, method.directions = Thin(), torch.ones(1, 3).double()
+        ends[start] = method.edit(z, [HAT])[0] - z
+    share, level = variance / (variance + tau**2), observed_grid(SCHEDULE, 400, tau).alpha_bar[0]
+    held = level * tau**2 * share  # the posterior's variance, at the level where sampling starts
+    share = share + (held / (held + 1 - level)).sqrt() * (1 - share)
+    torch.testing.assert_close(ends["filtered"], share * ends["regression"], rtol=0.02, atol=0)
+
+
 def test_a_choice_goes_to_its_likeliest_term():
     outputs = torch.tensor([[2.0, -1.0], [-3.0, 0.5]])
     nan = math.nan
@@ -173,6 +199,7 @@ def test_a_choice_goes_to_its_likeliest_term():
         {"source": "bayes", "tau": 1.2},
         {"source": "bayes", "eta": 1.5},
         {"source": "none", "tau": 1.0},
+        {"source": "none", "start": "filtered"},
     ],
 )
 def test_options_out_of_range_are_refused_before_anything_is_read(options):
