@@ -21,7 +21,7 @@ setup: $(VENV)/.done ## make the environment and install everything into it
 
 .PHONY: demo
 demo: setup ## SynthFaces from renders to leaderboard in runs/demo, 3 minutes on two cores
-	$(VENV)/bin/python benchmarks/demo.py
+	$(VENV)/bin/python -m benchmarks.demo
 
 .PHONY: benchmark
 benchmark: setup ## all methods on all tasks, into benchmarks/results; 50 minutes on two cores, resumes

@@ -49,6 +49,8 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
     jobs = list(jobs)
     left = [job for job in jobs if not is_done(job)]
     total, failed, begin = len(left), list[str](), time.perf_counter()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # NumPy's and scikit-learn's too, which torch.set_num_threads leaves alone
     console.rule(f"{total} of {len(jobs)} to do", align="left")
     idle = [process() for _ in range(min(workers, total))]
     running: dict[Future[tuple[bool, float, str]], tuple[Job, ProcessPoolExecutor]] = {}
@@ -78,6 +80,7 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
                     f"{state} {job.name}: {seconds:.0f} s. {words}", highlight=False, markup=False, soft_wrap=True
                 )
     finally:
+        os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
         for pool in (*idle, *(pool for _, pool in running.values())):
             pool.shutdown(wait=False)
     for job in left:
@@ -87,7 +90,6 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
 
 def process() -> ProcessPoolExecutor:
     """One worker process, whose numerical libraries use one thread."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # NumPy's and scikit-learn's too, which torch.set_num_threads leaves alone
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), set_up, (os.getpid(),))
 
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.demo import demo, evaluation
+from benchmarks.demo import NETWORKS, demo
+from benchmarks.worlds import World
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -22,7 +23,7 @@ def needs(path):
 def world(tmp_path_factory):
     """What the demo leaves behind: faces, their store, a prior and a classifier trained for a moment, a leaderboard."""
     root = tmp_path_factory.mktemp("world") / "demo"
-    demo(root, train=300, test=31, epochs=2, n=31, n_edit=16)
+    demo(root, train=300, test=31, steps=2, n=31, n_edit=16)
     return SimpleNamespace(
         root=root,
         faces=root / "faces",
@@ -38,6 +39,9 @@ def evaluate(world):
     """Arguments of ``lcg test`` for a method on a task of the repository, in that world."""
 
     def arguments(method, task, out, **options):
-        return [*evaluation(world.root, task, method, out), *(f"--{k}={v}" for k, v in options.items())]
+        here = World("synthfaces", world.root, {}, {})
+        networks = {name: here.checkpoint(name, 0) for name in NETWORKS.get(method, ())}
+        job = here.evaluation(task, out, task, method, 31, networks)
+        return [*job.argv, *(f"--{k}={v}" for k, v in options.items())]
 
     return arguments
