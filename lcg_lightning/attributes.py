@@ -126,7 +126,7 @@ class AttributeSchema:
         return _met(self.unit(labels.double()), self.unit(targets.double()))
 
     def misses(self, labels: Tensor, targets: Tensor) -> Tensor:
-        """How many of each target row's values (B, A) label rows (N, A) miss: (B, N) int16, as :meth:`met` judges."""
+        """For each target row (B, A), how many values each label row (N, A) misses by :meth:`met`: (B, N) int16."""
         columns, wanted = self.unit(labels.double()).T.contiguous(), self.unit(targets.double()).T
         found = torch.zeros(len(targets), len(labels), dtype=torch.int16, device=labels.device)
         for column, value in zip(columns, wanted, strict=True):

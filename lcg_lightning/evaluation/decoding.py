@@ -17,7 +17,7 @@ class Maker(Protocol):
     """Makes pictures."""
 
     def __call__(self, z: Tensor, shared: bool = False) -> Pictures:
-        """Pictures of standardized latents (B, D); ``shared`` are those of sources, common to all methods."""
+        """Pictures of standardized latents (B, D); ``shared`` tells those that all methods have, such as sources."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,8 +48,8 @@ class ClassifierFreeGuidance(Method):
         sampler: sampler for generation, as in ``Unguided``.
         steps: steps of sampler and inversion, on a grid evenly spaced in log-SNR; 2 or more.
         fixed_point: fixed-point iterations for each inversion step, which make it exact in the limit; 0 or more.
-        anchor: what a step of a sequence edits, as in ``LatentClassifierGuidance``. From the ``original`` source all
-            steps share one inversion, and their order does not matter; from the ``previous`` result each has its own.
+        anchor: what a step of a sequence edits, as in ``LatentClassifierGuidance``. With ``original``, all steps share
+            one inversion of the source, and their order does not matter; with ``previous``, each has its own.
 
     Raises:
         UserError: an option is out of range.

@@ -146,7 +146,7 @@ class LatentModule(L.LightningModule):
     def log_loss(self, loss: Tensor, batch_idx: int) -> None:
         """Logs ``train/loss`` where the trainer's loggers record it, and at both ends of an epoch.
 
-        Lightning takes a millisecond to log, as long as a tenth of a small network's step.
+        Lightning takes a millisecond to log, a tenth of a small network's step.
         """
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if batch_idx == 0 or self.trainer.is_last_batch or (every and (self.global_step + 1) % every == 0):

@@ -21,8 +21,7 @@ class ConditionalPrior(DenoisingModule):
     The network is that of ``LatentPrior``, with an embedding of the labels added to that of the time. Training makes
     labels unknown at random, so that one network predicts under any conjunction of attributes and without any. Each row
     draws a drop rate from U(0, 1) and loses each label at that rate, so every number of known labels, from none to all,
-    is seen equally often. At a fixed rate of .5, a row of 8 attributes, all of which edits give, would be whole once in
-    256 times.
+    is seen equally often. Edits give all labels: at a fixed rate of .5, one row in 256 would keep all 8.
 
     Args:
         latent_dim: D, the number of values in a latent; taken from the data.

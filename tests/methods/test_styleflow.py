@@ -41,7 +41,7 @@ def method(tmp_path):
     def made(layers=None, classifier=Path("none")):
         made = StyleFlow(Path("none"), classifier, layers)
         made.flow, made.schema, made.labels = Shifting(), SCHEMA, labels
-        made._used, made.kept = {"nfe": (0.0, 0), "edit_nfe": (0.0, 0)}, replaced_rows(layers, store)
+        made.kept = replaced_rows(layers, store)
         if classifier is not None:
             made.classifier = reading
         return made

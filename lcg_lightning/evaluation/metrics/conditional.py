@@ -181,9 +181,9 @@ def energy_distances(index: Tensor, codes: Tensor, x: Tensor, exact: Sequence[Te
 
 
 def _sums_within_and_pooled(sets: Sequence[tuple[Tensor, Tensor]], codes: Tensor, index: Tensor) -> list[Tensor]:
-    """Sums (2, 10, 10) over pairs of groups of ones and of each two sets' distances, by :func:`alike` and plain.
+    """Sums (2, 10, 10) by pairs of groups, of ones and of every two sets' distances, by :func:`alike` and plain.
 
-    Blocks are small enough for the cache, and weights are computed once for all sets.
+    Pairs (i, i) are left out. Blocks are small enough for the cache, and weights are computed once for all sets.
     """
     totals = torch.zeros(1 + len(sets), 2, GROUPS, GROUPS, dtype=torch.float64)
     groups = torch.nn.functional.one_hot(index % GROUPS, GROUPS).double()
