@@ -26,7 +26,7 @@ class Record:
     """Every argument of the evaluation, with those of its task, method and metrics."""
     fingerprints: Mapping[str, str]
     """Fingerprints of ``store`` (its content), ``generator``, the judging networks that were used, the networks that
-    the method loaded, and ``asked``: the targets of all test rows."""
+    the method loaded and the arguments of their training, and ``asked``: the targets of all test rows."""
     reference: str | None
     """The pictures that FID compares with, in words; None if nothing was compared."""
     n: int

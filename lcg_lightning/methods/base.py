@@ -11,7 +11,7 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import Diverged, UserError
 from lcg_lightning.files import plain
-from lcg_lightning.formats.fingerprint import digest, fingerprint
+from lcg_lightning.formats.fingerprint import combine, digest, fingerprint
 
 
 class Edit(NamedTuple):
@@ -49,11 +49,16 @@ class Method(nn.Module):
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Fingerprints for the record, after :meth:`prepare`: networks by name, own tensors as ``method``."""
+        """Fingerprints for the record, after :meth:`prepare`: networks by name, own tensors as ``method``.
+
+        With each trained network goes one of its arguments without the seed, such as ``prior_arguments``.
+        """
         own = dict(self.named_buffers(recurse=False)) | dict(self.named_parameters(recurse=False))
         found = {"method": digest(own)} if own else {}
         for name, child in self.named_children():
             found |= child.fingerprints if isinstance(child, Method) else {name: fingerprint(child)}
+            if arguments := getattr(child, "hparams", None):  # a LightningModule's
+                found[f"{name}_arguments"] = combine(sorted((k, v) for k, v in arguments.items() if k != "seed"))
         return found
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:

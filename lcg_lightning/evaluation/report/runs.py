@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a leaderboard of records alone needs no NumPy
     from numpy.typing import NDArray
 
 _SAMPLES = "samples.safetensors"
+_WORLD = ("generator", "store", "asked")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +86,9 @@ def by_seeds(runs: Iterable[Run]) -> list[list[Run]]:
     """Runs that make one row of the leaderboard: those that differ only in seeds.
 
     They agree in task, method and its label, number of samples, everything that their figures depend on, and
-    configuration, apart from arguments called ``seed`` and digits in the paths of checkpoints (``*.ckpt``). Runs of
-    one seed and the same networks are repetitions, not seeds; each has a row, and so has a run that failed.
+    configuration, apart from arguments called ``seed`` and digits in the paths of checkpoints (``*.ckpt``); their
+    networks were trained with the same arguments. Runs of one seed and the same networks are repetitions, not seeds;
+    each has a row, and so has a run that failed.
     """
     rows: dict[str, list[Run]] = {}
     for run in runs:
@@ -100,8 +102,8 @@ def by_seeds(runs: Iterable[Run]) -> list[list[Run]]:
 
 def _apart_from_seeds(run: Run) -> str:
     record = run.record
-    world = {key: record.fingerprints[key] for key in ("generator", "store", "asked")}
-    about = [record.task, record.method, record.n, record.sampler, world, records.columns_json(record)]
+    same = {k: v for k, v in record.fingerprints.items() if k in _WORLD or k.endswith("_arguments")}
+    about = [record.task, record.method, record.n, record.sampler, same, records.columns_json(record)]
     return json.dumps([*about, _without_seeds(record.config)], sort_keys=True)
 
 

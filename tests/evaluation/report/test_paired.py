@@ -131,7 +131,10 @@ def test_seeds_of_one_method_are_one_row(tmp_path):
         made.run(tmp_path / str(seed), each, **made.trained(seed))
     made.run(tmp_path / "repeated", figures[0], **made.trained(0))
     made.run(tmp_path / "scale", figures[0], **made.trained(0, scale=4.0))
-    several, repeated, scale = sorted(build(tmp_path), key=lambda row: (-len(row["runs"]), row["scale"]))
+    made.run(tmp_path / "wider", figures[0], **made.trained(512, scale=5.0, prior_arguments="wide"))
+    made.run(tmp_path / "widest", figures[0], **made.trained(1024, scale=5.0, prior_arguments="widest"))
+    several, repeated, scale, *others = sorted(build(tmp_path), key=lambda row: (-len(row["runs"]), row["scale"]))
+    assert [len(row["runs"]) for row in others] == [1, 1]  # networks of other sizes
     values = [each["id_distance"].mean() for each in figures]
     assert several["id_distance"] == pytest.approx(np.mean(values))
     assert several["spreads"]["id_distance"] == pytest.approx(np.std(values, ddof=1))
