@@ -71,6 +71,8 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
                     ok, seconds, words = future.result()
                 except BrokenProcessPool:
                     pool, ok, seconds, words = process(), False, 0.0, "its process died; is there enough memory?"
+                except Exception as error:  # of the bookkeeping around the command, as on a full disk
+                    ok, seconds, words = False, 0.0, f"{type(error).__name__}: {error}"
                 idle.append(pool)
                 failed += [] if ok else [job.name]
                 ended = total - len(left) - len(running)

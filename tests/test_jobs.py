@@ -64,11 +64,15 @@ def evaluation(tmp_path, monkeypatch):
 def test_what_dies_or_diverges_stops_only_what_rests_on_it(evaluation, capsys):
     dies, answers, diverges = map(evaluation, ("dies", "answers", "diverges"))
     first, orphan = evaluation("answers", "first", (answers,)), evaluation("answers", "orphan", (dies,))
+    blocked = evaluation("answers", "blocked")
+    (blocked.out.parent / "blocked.log").mkdir(parents=True)  # no log can be written there
     done = [answers, diverges, first]
-    assert run_all([orphan, first, dies, answers, diverges], workers=2) == ["dies", "orphan"]
+    failed = run_all([orphan, blocked, first, dies, answers, diverges], workers=2)
+    assert sorted(failed) == ["blocked", "dies", "orphan"]
     said = capsys.readouterr().out
     assert "dies: 0 s. its process died" in said
     assert "orphan: not run" in said
+    assert "blocked: 0 s. IsADirectoryError" in said
     assert not orphan.out.exists()
     assert all(map(is_done, done))
     assert records.read(diverges.out / "record.json").failure is not None
