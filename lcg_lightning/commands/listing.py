@@ -37,6 +37,11 @@ def listing(stage: str) -> str:
     return "\n".join(lines)
 
 
+def named() -> list[str]:
+    """The names of all classes in the listing."""
+    return [kind.__name__ for base in _BASES.values() for kind in _leaves(base)]
+
+
 def _leaves(base: type) -> Iterator[type]:
     """Classes of this package derived from a base: those without subclasses; of an ABC, all that are not abstract."""
     found: list[type] = base.__subclasses__()

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import re
+from collections.abc import Iterable
 
 from lcg_lightning.errors import UserError
 
@@ -80,12 +81,12 @@ def _innermost(text: str) -> str:
     if all(types):
         names = [_type(t[1]) for t in types if t and "NoneType" not in t[1]]
         return _short(f"{where}: expected {' or '.join(names)}, got {value[1] if value else 'another value'}")
-    reason = next(reason for reason, t in zip(reasons, types, strict=True) if not t)
-    return _short(
-        f"{where}: {reason.replace('Expected a dot import path string:', 'no class is called')}{_near(reason, owner)}"
-    )
+    odd = [reason for reason, t in zip(reasons, types, strict=True) if not t]
+    reason = next((reason for reason in odd if reason.startswith(_NO_CLASS)), odd[0])
+    return _short(f"{where}: {reason.replace(_NO_CLASS, 'no class is called ')}{_near(reason, owner)}")
 
 
+_NO_CLASS = "Expected a dot import path string: "
 _IDLE = re.compile(r"\s*$| *(Given value|Subtypes:|Subclass types expect|- a class path|- a dict )")
 """Lines without information about the reason."""
 _NOT_A_LOOP = re.compile(r'"(\S+)":\s+Config file loop detected: (\S+) -> \2')
@@ -99,13 +100,21 @@ def _type(text: str) -> str:
 
 
 def _near(reason: str, owner: str) -> str:
-    """A hint at the class's argument that may have been meant."""
+    """A hint at the class, or at the class's argument, that may have been meant."""
+    if reason.startswith(_NO_CLASS):
+        from lcg_lightning.commands.listing import named
+
+        return _hint(reason.removeprefix(_NO_CLASS), named())
     wrong = re.match(r"Option '(\w+)' is not accepted", reason)
     if wrong is None:
         return ""
     module, _, name = owner.rpartition(".")
     options = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    near = difflib.get_close_matches(wrong[1], options, n=1)
+    return _hint(wrong[1], options)
+
+
+def _hint(wrong: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(wrong, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

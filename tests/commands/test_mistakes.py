@@ -33,7 +33,7 @@ def folder(small_fit):
         (["--model.init_args.hiden", "3"], "model (LatentPrior): Option 'hiden' is not accepted; did you mean hidden?"),
         (["--model.init_args.hidden=x"], "model.hidden (LatentPrior): expected int, got x"),
         (["--model.init_args.schedule=x"], "expected one of 'linear', 'cosine', 'constant', got x"),
-        (["--model=LatentPrio"], "model: no class is called LatentPrio"),
+        (["--model=LatentPrio"], "model: no class is called LatentPrio; did you mean LatentPrior?"),
         (["--trainer.max_epochs=x"], "trainer.max_epochs: expected int, got x"),
         (["--trainer.max_epochs=-3"], "`max_epochs` must be a non-negative integer or -1. You passed in -3."),
         (["--trainer.devices=0"], "`Trainer(devices='0')` value is not a valid input"),
