@@ -44,13 +44,22 @@ class Column:
             raise UserError(f"column {self.name!r}: give a name of lower-case letters, digits and underscores")
 
     def shown(self, value: float, low: float = math.nan, high: float = math.nan) -> str:
-        """A value with the column's digits, and its interval if known: ``0.912 [0.901, 0.923]``."""
+        """A value with the column's digits, and its interval if known: ``0.912 [0.901, 0.923]``.
+
+        A large number has fewer decimals, so that it has five digits in all.
+
+        >>> Column("kid", "KID", digits=4).shown(929.7541, 0.01234, 1344.7835)
+        '929.75 [0.0123, 1344.8]'
+        """
         unknown = math.isnan(low) or math.isnan(high)
-        return f"{value:.{self.digits}f}" + ("" if unknown else f" {self.bounds(low, high)}")
+        return self._rounded(value) + ("" if unknown else f" {self.bounds(low, high)}")
 
     def bounds(self, low: float, high: float) -> str:
         """An interval with the column's digits: ``[0.901, 0.923]``."""
-        return f"[{low:.{self.digits}f}, {high:.{self.digits}f}]"
+        return f"[{self._rounded(low)}, {self._rounded(high)}]"
+
+    def _rounded(self, value: float) -> str:
+        return f"{value:.{max(0, min(self.digits, 5 - len(str(int(abs(value))))))}f}"
 
 
 def owner(figure: str) -> str:
