@@ -16,7 +16,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.kept import once
 from lcg_lightning.methods.base import Edit
 from lcg_lightning.methods.directions import read_directions
-from lcg_lightning.methods.linear import Line, LinearFit, conditional_steps, fit_along, fit_line, shift
+from lcg_lightning.methods.linear import L2, Line, LinearFit, conditional_steps, fit_along, fit_line, shift
 from lcg_lightning.methods.moving import MovingMethod
 
 
@@ -35,11 +35,14 @@ class LatentArithmetic(MovingMethod):
         conditional: whether to move along each normal less its projection onto the span of the normals of all other
             attributes, so that their linear models predict the same after an edit (the paper's conditional
             manipulation).
+        l2: weight of |w|^2 / 2 beside a linear model's mean loss. A larger one turns the normals towards the difference
+            of the classes' means.
         sampler: sampler of the prior, as in ``Unguided``.
         steps: number of sampling steps.
 
     Raises:
-        UserError: a scale that is not finite, an unknown fit, or options of the fit beside given directions.
+        UserError: a scale that is not finite, an l2 that is not positive, an unknown fit, or options of the fit beside
+            given directions.
     """
 
     name = "arithmetic"
@@ -54,18 +57,23 @@ class LatentArithmetic(MovingMethod):
         directions: Path | dict[str, Path] | None = None,
         fit: LinearFit = "logistic",
         conditional: bool = False,
+        l2: float = L2,
         sampler: SamplerName | Sampler = "dpmpp_2m",
         steps: int = 20,
     ) -> None:
         if not math.isfinite(scale):
             raise UserError(f"method arithmetic: scale is {scale}; give a finite number")
+        if not 0 < l2 < math.inf:
+            raise UserError(f"method arithmetic: l2 is {l2}; give a positive number")
         if fit not in get_args(LinearFit):
             raise UserError(f"method arithmetic: fit is {fit!r}; use {' or '.join(get_args(LinearFit))}")
-        if directions is not None and (fit != "logistic" or conditional):
-            raise UserError("method arithmetic: given directions are used as they are; leave fit and conditional out")
-        options = {"scale": scale, "directions": directions, "fit": fit, "conditional": conditional}
+        if directions is not None and (fit != "logistic" or conditional or l2 != L2):
+            raise UserError(
+                "method arithmetic: given directions are used as they are; leave fit, conditional and l2 out"
+            )
+        options = {"scale": scale, "directions": directions, "fit": fit, "conditional": conditional, "l2": l2}
         super().__init__(prior, sampler, steps, **options)
-        self.scale, self.directions, self.fit, self.conditional = scale, directions, fit, conditional
+        self.scale, self.directions, self.fit, self.conditional, self.l2 = scale, directions, fit, conditional, l2
         self.name = "-".join(["arithmetic", *["svm"] * (fit == "svm"), *["conditional"] * conditional])
 
     def prepare(self, store: LatentStore, space: LatentSpace) -> None:
@@ -75,7 +83,7 @@ class LatentArithmetic(MovingMethod):
             UserError: directions that do not fit the store, or ``conditional`` and an attribute that depends on others.
         """
         super().prepare(store, space)
-        key = ["lines", store.content_hash, self.fit, self.config["directions"]]
+        key = ["lines", store.content_hash, self.fit, self.l2, self.config["directions"]]
         lines = once(key, lambda: self._lines(store, space))
         for name, rows in zip(Line._fields, zip(*lines, strict=True), strict=True):
             self.register_buffer(name, torch.stack(rows), persistent=False)
@@ -99,7 +107,7 @@ class LatentArithmetic(MovingMethod):
             ):
                 lines.append(Line(nowhere, nowhere, nowhere[0]))
             elif given is None:
-                lines.append(fit_line(z[known], units[known, i], self.fit))
+                lines.append(fit_line(z[known], units[known, i], self.fit, self.l2))
             else:
                 step = (given[attribute.name] / store.std).flatten().to(z)
                 lines.append(fit_along(step, z[known], units[known, i]))

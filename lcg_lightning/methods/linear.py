@@ -51,9 +51,9 @@ class Line(NamedTuple):
     """()"""
 
 
-def fit_line(latents: Tensor, labels: Tensor, fit: LinearFit = "logistic") -> Line:
+def fit_line(latents: Tensor, labels: Tensor, fit: LinearFit = "logistic", l2: float = L2) -> Line:
     """The line along the normal of :func:`fit_linear`; its step has length 1."""
-    weight, bias = fit_linear(latents, labels, fit)
+    weight, bias = fit_linear(latents, labels, fit, l2)
     return Line(weight / weight.norm(), weight, bias)
 
 

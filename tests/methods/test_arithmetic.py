@@ -11,6 +11,7 @@ from lcg_lightning.conditions import parse
 from lcg_lightning.data.space import LatentSpace, standardize, unstandardize
 from lcg_lightning.data.store import LatentStore, Split, write_store
 from lcg_lightning.errors import UserError
+from lcg_lightning.kept import loaded_once
 from lcg_lightning.methods.arithmetic import LatentArithmetic
 from lcg_lightning.methods.base import Edit
 from lcg_lightning.methods.linear import Line, conditional_steps, fit_linear, shift
@@ -103,6 +104,26 @@ def test_conditional_edits_leave_the_other_linear_models_unchanged(tmp_path):
     torch.testing.assert_close((moved[True][0] - source).norm(dim=1), torch.full((5,), 3.0))
 
 
+@pytest.mark.parametrize("fit", ["logistic", "svm"])
+def test_a_large_l2_moves_along_the_difference_of_the_means(tmp_path, fit):
+    """Both losses have the slope -y at 0, so the limit of the normals is known; correlated latents tell them apart."""
+    z = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
+    z[:, 1] = 0.9 * z[:, 0] + 0.4 * z[:, 1]
+    split = Split(z, (z[:, :1] > 0).float(), [str(i) for i in range(len(z))])
+    schema = AttributeSchema((Attribute("Smiling"),))
+    store = LatentStore.open(write_store(tmp_path / "store", {"train": split}, schema, "f" * 16, {}))
+    standard, label = standardize(z, store.mean, store.std), split.labels[:, 0]
+    means = standard[label == 1].mean(0) - standard[label == 0].mean(0)
+    near = {}
+    with loaded_once():
+        for l2 in (1e-3, 1e3):
+            method = LatentArithmetic(l2=l2, fit=fit)
+            method.prepare(store, space_of(store))
+            near[l2] = torch.nn.functional.cosine_similarity(method.step[0], means, dim=0).item()
+    assert near[1e3] > 0.9999
+    assert near[1e-3] < 0.9
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -110,6 +131,8 @@ def test_conditional_edits_leave_the_other_linear_models_unchanged(tmp_path):
         {"fit": "ridge"},
         {"directions": "d", "fit": "svm"},
         {"directions": "d", "conditional": True},
+        {"directions": "d", "l2": 0.1},
+        {"l2": 0.0},
     ],
 )
 def test_options_out_of_range_are_refused(options):
