@@ -38,6 +38,9 @@ from lcg_lightning.formats.descriptions import described, plain_spec
 from lcg_lightning.generators.load import in_zoo, load_generator
 from lcg_lightning.methods.base import Method, refuse_broken
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""The trainer's precisions that evaluations work in."""
+
 
 class Evaluation(LightningModule):
     """Measures a method on a task and writes what :func:`~lcg_lightning.evaluation.results.write_results` does.
@@ -144,6 +147,10 @@ class Evaluation(LightningModule):
         limit = self.trainer.limit_test_batches
         if isinstance(limit, int) or limit < 1:  # 1 is one batch, 1.0 all of them
             raise UserError(f"evaluation: limit_test_batches is {limit}, which leaves samples out; set n instead")
+        if self.trainer.precision not in PRECISIONS:  # the others convert networks, but not latents
+            raise UserError(
+                f"evaluation: trainer.precision is {self.trainer.precision}; use one of {', '.join(PRECISIONS)}"
+            )
         self.batch_size, store = data.batch_size, data.store
         self.space, self.schema = store.space(self.generator), store.schema
         labels = store.split(self.split).labels

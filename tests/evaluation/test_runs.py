@@ -29,6 +29,7 @@ from lcg_lightning.evaluation.tasks import Conditional, Editing
 from lcg_lightning.generators.base import Generator
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.judges.load import load_identity_network
+from lcg_lightning.kept import loaded_once
 from lcg_lightning.methods.real import Real
 from tests.evaluation import small
 
@@ -229,6 +230,14 @@ def test_a_record_is_of_all_samples_that_it_counts(limit, store, tmp_path):
     with pytest.raises(UserError, match="leaves samples out; set n instead"):
         small.run(store, Conditional(), Real(), tmp_path / "out", trainer=trainer)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_precision_that_would_convert_the_shared_networks_is_refused_before(store, tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, precision="64-true")
+    with loaded_once():
+        with pytest.raises(UserError, match=r"trainer\.precision is 64-true; use one of 32-true"):
+            small.run(store, Conditional(), Real(), tmp_path / "out", trainer=trainer, n=4)
+        small.run(store, Conditional(), Real(), tmp_path / "out", n=4)
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_method_is_prepared(store, tmp_path, monkeypatch):
