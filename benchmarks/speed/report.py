@@ -12,6 +12,7 @@ TITLES = {
     "training": "Training",
     "pictures": "Decoding and encoding",
     "frechet": "Fréchet distance",
+    "memory": "Memory as stores grow",
 }
 
 
