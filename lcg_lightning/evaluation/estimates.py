@@ -59,6 +59,8 @@ class Column:
         return f"[{self._rounded(low)}, {self._rounded(high)}]"
 
     def _rounded(self, value: float) -> str:
+        if not math.isfinite(value):
+            return str(value)
         return f"{value:.{max(0, min(self.digits, 5 - len(str(int(abs(value))))))}f}"
 
 

@@ -23,6 +23,8 @@ SWEEPS = sorted((ROOT / "configs/sweeps").glob("*.yaml"))
 SIZE, SEED = "model.init_args.method.init_args.size", "model.init_args.seed"
 METHOD = """
 import os, time, torch
+from lcg_lightning.evaluation.estimates import Column, Estimate
+from lcg_lightning.evaluation.metrics.base import PerSampleMetric
 from tests.evaluation.exact import Nudge
 
 class Slow(Nudge):
@@ -34,6 +36,16 @@ class Slow(Nudge):
             open(f"hangs-{os.getpid()}", "w").close()
             time.sleep(0.05)
         return super().generate(condition, noise) / (self.size != 7)
+
+class Near(PerSampleMetric):
+    columns = (Column("near", "Near"),)
+
+    def measure(self, samples):
+        return samples.result.z[:, :1]
+
+    def compute(self):
+        size = float(super().compute()["near"].value)
+        return {"near": Estimate(*[size if abs(size) < 5 else float("nan")] * 3)}
 """
 
 
@@ -168,6 +180,19 @@ def test_processes_share_a_sweep_and_a_killed_one_loses_only_its_trial(folder, s
     shares = [{line.split()[1] for line in text.splitlines() if line.startswith("trial ")} for text in told]
     assert all(shares)
     assert not shares[0] & shares[1]
+
+
+def test_a_trial_whose_figure_is_not_finite_fails_alone(folder, capsys):
+    config = yaml.safe_load((folder / "test.yaml").read_text())
+    config["model"]["init_args"]["metrics"] = [{"class_path": "mine.Near"}]
+    (folder / "test.yaml").write_text(yaml.safe_dump(config))
+    metric = {"name": "near", "goal": "minimize"}
+    write(folder, metric=metric, parameters={SIZE: {"values": [1000.0, 1.0]}})
+    assert sweep() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "not finite: near" in lines[0]
+    assert lines[1].startswith("trial 1 (2 of 2): ")
+    assert "Near" in lines[1]
 
 
 def test_a_diverging_trial_fails_alone(folder, capsys):
