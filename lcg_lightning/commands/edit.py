@@ -26,7 +26,7 @@ Sources = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
 def edit(
-    conditions: list[str],
+    conditions: list[str] | str,
     store: Path,
     out: Path,
     method: Method = DEFAULT_METHOD,  # type: ignore[assignment] # the parser instantiates it
@@ -43,7 +43,7 @@ def edit(
     Writes latents.safetensors (N, edits + 1, ...), images/ and strips.png, sources first.
 
     Args:
-        conditions: such as '["Smiling", "~Eyeglasses", "age=60"]'; a later target for
+        conditions: one, or several such as '["Smiling", "~Eyeglasses", "age=60"]'; a later target for
             an attribute replaces the earlier one, all others stay.
         store: latent store that the method was trained on.
         out: output folder, which must be new or empty.
@@ -66,7 +66,8 @@ def edit(
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)
     space = latents_store.space(decoder)
-    trees = [parse(text, latents_store.schema) for text in conditions]
+    asked = [conditions] if isinstance(conditions, str) else conditions
+    trees = [parse(text, latents_store.schema) for text in asked]
     edits = [Edit(tree, merge(trees[: k + 1])) for k, tree in enumerate(trees)]
     method.prepare(latents_store, space)
     method.to(device).eval()

@@ -123,6 +123,9 @@ def test_every_command_takes_them(strangers, capsys):
     assert main(["sample", "Red & ~Green", *mine]) == 0
     mine = ["store", "edited", "--method=LatentArithmetic", "--n=2", f"--generator={json.dumps(GENERATOR)}"]
     assert main(["edit", '["Red"]', *mine]) == 0
+    assert main(["edit", "Red", "store", "one", *mine[2:]]) == 0  # one condition needs no list
+    listed, one = ((strangers / name / "latents.safetensors").read_bytes() for name in ("edited", "one"))
+    assert one == listed
     arguments = {
         "data": {"class_path": "LatentDataModule", "init_args": {"store": "store", "batch_size": 16}},
         "trainer": {"accelerator": "cpu", "logger": False, "enable_progress_bar": False},
