@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from lcg_lightning.data.rows import SPLITS
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import Diverged, UserError
 from lcg_lightning.evaluation.asking import Group, check_sources, groups, sampled_sources, survey
+from lcg_lightning.evaluation.costs import Costs
 from lcg_lightning.evaluation.decoding import Decoding
 from lcg_lightning.evaluation.estimates import Estimate
 from lcg_lightning.evaluation.gallery import Gallery
@@ -28,7 +28,7 @@ from lcg_lightning.evaluation.metrics import METRICS
 from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
 from lcg_lightning.evaluation.networks import load_features, load_networks
 from lcg_lightning.evaluation.output import Claim
-from lcg_lightning.evaluation.provenance import clock, collect_versions, git_commit, peak_memory
+from lcg_lightning.evaluation.provenance import collect_versions, git_commit
 from lcg_lightning.evaluation.records import Record
 from lcg_lightning.evaluation.reference import Reference, files_of
 from lcg_lightning.evaluation.results import write_failure, write_results
@@ -221,22 +221,18 @@ class Evaluation(LightningModule):
             columns=[column for metric in chosen for column in metric.columns],
             metrics={},
         )
-        self.gallery, self.seconds, self.answered, self.summary = Gallery(), 0.0, 0, ""
+        self.costs = Costs(self.method, self.steps if self.task.edits else None, self.device)
+        self.gallery, self.summary = Gallery(), ""
 
     def configure_callbacks(self) -> list[Callback]:
         """If the run fails, releases the folder; if the method diverged, a record there says so."""
 
         def end(trainer: Trainer, module: LightningModule, error: BaseException) -> None:
             if isinstance(error, Diverged):
-                write_failure(self.claim, replace(self._measured(), failure=str(error)))
+                write_failure(self.claim, replace(self.record, **self.costs.own(), failure=str(error)))
             self.claim.release()
 
         return [LambdaCallback(on_exception=end)]
-
-    def _measured(self) -> Record:
-        """The record with function evaluations and this process's seconds and peak memory."""
-        nfe = self.steps * self.method.edit_nfe if self.task.edits else self.method.nfe
-        return replace(self.record, nfe=nfe, seconds=self.seconds, memory=dict([peak_memory(self.device)]))
 
     def _each(self) -> Iterator[ImageMetric]:
         for metric in self.metrics:
@@ -278,10 +274,8 @@ class Evaluation(LightningModule):
 
     def _judge(self, rows: Tensor, index: Tensor, group: Group) -> None:
         noise = None if self.task.edits else SampleNoise(self.seed, index, self.space.dim, rows.device)
-        begin = clock(self.device)
-        latents = group.answers(self.method, rows, noise)
-        self.seconds += clock(self.device) - begin
-        self.answered += len(rows)
+        with self.costs.of(len(rows)):
+            latents = group.answers(self.method, rows, noise)
         refuse_broken(latents, index, self.label)
         pictures = self.decoding.of(rows, index)
         source, before = pictures(rows, shared=True) if self.task.edits else None, None
@@ -305,17 +299,10 @@ class Evaluation(LightningModule):
             samples |= metric.per_sample()
         for name, estimate in found.items():
             self.log(name, estimate.value, rank_zero_only=True)
-        record = self._measured()
-        kind, memory = next(iter(record.memory.items()))
-        strategy, own = self.trainer.strategy, partial(torch.tensor, device=self.device)
-        peaks = strategy.reduce(own([record.seconds, memory]), reduce_op="max")
-        spent = strategy.reduce(own([record.nfe * self.answered, self.answered], dtype=torch.float64), reduce_op="sum")
-        shown = self.gallery.gathered()
+        costs, shown = self.costs.pooled(self.trainer.strategy), self.gallery.gathered()
         if not self.trainer.is_global_zero:
             return
-        seconds, memory = peaks.tolist()
-        nfe = (spent[0] / spent[1]).item()  # it may differ from sample to sample, and so between processes
-        self.record = replace(record, nfe=nfe, seconds=seconds, memory={kind: int(memory)}, metrics=found)
+        self.record = replace(self.record, **costs, metrics=found)
         write_results(self.claim, self.record, samples, shown, edits=self.task.edits)
         log_figures(self.loggers, found, self.claim.path / "samples.png")
         self.summary = f"{self.record.summary()}; record: {self.claim.path / 'record.json'}"

@@ -1,10 +1,7 @@
-"""Provenance and cost of figures: package versions, the commit of the code, memory and time."""
+"""Provenance of figures: package versions and the commit of the code."""
 
 import platform
-import resource
 import subprocess
-import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,21 +18,6 @@ def collect_versions(device: torch.device, precision: str) -> dict[str, str]:
         "precision": precision,
         **{name: version(name) for name in _PACKAGES},
     }
-
-
-def peak_memory(device: torch.device) -> tuple[str, int]:
-    """This process's peak memory in bytes, and what it is of; see :class:`~lcg_lightning.evaluation.records.Record`."""
-    if device.type == "cuda":
-        return "cuda", torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, in KiB elsewhere
-    return "resident", peak if sys.platform == "darwin" else 1024 * peak
-
-
-def clock(device: torch.device) -> float:
-    """Seconds, after waiting for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def git_commit() -> str | None:
