@@ -18,13 +18,13 @@ from lcg_lightning.evaluation.leaderboard import print_leaderboard, write_leader
 from lcg_lightning.files import refuse_occupied
 
 MARK = ".lcg-demo"  # in folders that a demo made, and so may remove
-NETWORKS = dict.fromkeys(("lcg", "regression", "rejection"), ("prior", "classifier")) | dict.fromkeys(
+NETWORKS = dict.fromkeys(("lcg", "lcg-paper", "regression", "rejection"), ("prior", "classifier")) | dict.fromkeys(
     ("arithmetic", "unguided"), ("prior",)
 )
 """What each method needs; any other needs nothing."""
 METHODS = ("lcg", "regression", "arithmetic", "unguided", "real", "oracle")
 TASKS = ("conditional-3", "zero-shot", "editing")
-EDIT_SCALES = {"lcg": (2.0, 4.0), "arithmetic": (2.0,)}  # beside each method's default
+EDIT_SCALES = {"lcg-paper": (2.0, 4.0), "arithmetic": (2.0,)}  # rows of their own
 EXACT_METHODS = ("lcg", "regression", "arithmetic", "oracle")
 CURVATURE = 0.3
 

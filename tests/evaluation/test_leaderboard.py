@@ -154,6 +154,17 @@ def test_tasks_of_one_name_and_other_arguments_are_tables_of_their_own(tmp_path)
     assert '## edit {"attributes": ["Smiling"]}\n' in text
 
 
+def test_tasks_with_more_samples_come_first_and_titles_name_their_world(tmp_path):
+    made = [("any", 500, "synthfaces"), ("zero", 2000, "synthfaces"), ("zero", 2000, "exact"), ("one", 500, "exact")]
+    for i, (task, n, world) in enumerate(made):
+        changes = {"fingerprints": FINGERPRINTS | {"generator": world}, "n": n}
+        config = {"task": {"class_path": "Editing"}, "method": {"class_path": "LCG"}, "generator": world}
+        records.write(record(task, config=config, **changes), tmp_path / f"{i}.json")
+    write_leaderboard(tmp_path)
+    titles = re.findall("^## (.*)$", (tmp_path / "leaderboard.md").read_text(), re.M)
+    assert titles == ["zero exact", "zero synthfaces", "any synthfaces", "one exact"]
+
+
 def test_a_column_that_no_code_of_ours_knows_is_shown_and_sorts_the_rows(tmp_path):
     blur = Column("blur", "Blur", digits=1, higher_is_better=False)
     for method, value in (("a", 3.0), ("b", 1.0), ("c", 2.0)):

@@ -20,28 +20,33 @@ _WORLD = ("generator", "store", "asked")
 
 
 def tables(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that answer the same questions in the same world, ordered by task; best first, by their first column.
+    """Rows that answer the same questions in the same world; best first, by their first column.
 
-    Rows without a figure in that column come last.
+    Rows without a figure in that column come last. Tables of tasks with more samples come first, then by name.
     """
 
     def question(row: Row) -> tuple[str, ...]:
         return (row["task"], _json(row["task_config"]), _world(row), *(row[key] for key in _WORLD))
 
     groups = [list(group) for _, group in groupby(sorted(rows, key=question), key=question)]
+    most: dict[str, int] = {}
+    for row in rows:
+        most[row["task"]] = max(row["n"], most.get(row["task"], 0))
+    groups.sort(key=lambda group: -most[group[0]["task"]])
     return [_best_first(group) for group in groups]
 
 
 def titled(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Tables with their titles: the task's name, and as much more as tells it apart from tables of that name."""
+    """Tables with their titles: the task's name, its world if there are several, and what else tells it apart."""
     found = tables(rows)
+    several = len({_world(table[0]) for table in found}) > 1
     parts = [[t[0]["task"], _arguments(t[0]), _world(t[0]), *(f"{k} {t[0][k]}" for k in _WORLD)] for t in found]
     titles = []
     for mine in parts:
         siblings = [other for other in parts if other[0] == mine[0]]
         title, same = [mine[0]], siblings
         for i, part in enumerate(mine):
-            if len(same) > 1 and any(other[i] != part for other in same):
+            if (i == 2 and several) or (len(same) > 1 and any(other[i] != part for other in same)):
                 title.append(part)
                 same = [other for other in same if other[i] == part]
         titles.append(" ".join(title))
