@@ -1,6 +1,5 @@
 """The benchmark's plan is checked before anything runs, and its results take the place of nothing else."""
 
-import copy
 import json
 
 import pytest
@@ -24,7 +23,7 @@ from tests.evaluation.test_leaderboard import record
 def test_what_nobody_has_is_named(place, said):
     plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
     assert list(unknown(plan)) == []
-    wrong = copy.deepcopy(plan)
+    wrong = json.loads(json.dumps(plan))  # lists that worlds share become their own
     entry = wrong["worlds"]["exact"][place]
     entry.update(magic={"n": 1}) if isinstance(entry, dict) else entry.append("magic")
     (fault,) = unknown(wrong)
