@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.speed.measure import Row, compare
 from benchmarks.speed.stores import random_store
-from benchmarks.worlds import CONFIGS, HERE
+from benchmarks.worlds import CONFIGS, World
 
 AT_MOST, WAIT = 1.1, 0.05
 SIZES = (10_000, 1_000_000)
@@ -48,32 +49,15 @@ def fitting(root: Path, n: int) -> list[str]:
 
 def testing(root: Path, n: int) -> list[str]:
     """Evaluates networks that were trained for a moment: memory does not depend on what they learned."""
-    exact, networks = root / "exact", {}
-    run(["encode", f"--config={CONFIGS / 'encode/synthfaces-exact.yaml'}", f"--out={exact}",
-         f"--data.init_args.train={n}"])  # fmt: skip
-    for name in ("prior", "classifier"):
-        networks[name] = root / f"exact-{name}" / "last.ckpt"
-        run([
-            "fit",
-            f"--config={CONFIGS / name / 'synthfaces.yaml'}",
-            f"--data.init_args.store={exact}",
-            "--trainer.max_epochs=-1",
-            "--trainer.max_steps=2",
-            f"--trainer.default_root_dir={networks[name].parent}",
-        ])  # fmt: skip
-    return [
-        "test",
-        f"--config={CONFIGS / 'evaluation/exact.yaml'}",
-        f"--config={CONFIGS / 'evaluation/lcg.yaml'}",
-        f"--config={HERE / 'tasks/editing.yaml'}",
-        f"--data.init_args.store={exact}",
-        "--model.init_args.n=200",
-        f"--model.init_args.out={root / 'record'}",
-        *(f"--model.init_args.method.init_args.{name}={path}" for name, path in networks.items()),
-    ]
+    rows = {"train": n, "val": 256, "test": 256}
+    world = World("exact", root / "exact", rows, {"prior": 2, "classifier": 2}, curvature=0.3)
+    for job in (world.store(), *world.fits()):
+        run(job.argv)
+    networks = {name: world.checkpoint(name, 0) for name in world.steps}
+    return list(world.evaluation("lcg", root / "record", "editing", "lcg", 200, networks).argv)
 
 
-def run(argv: list[str]) -> None:
+def run(argv: Sequence[str]) -> None:
     subprocess.run([sys.executable, "-m", "lcg_lightning", *argv], check=True, capture_output=True)
 
 

@@ -11,6 +11,7 @@ TITLES = {
     "ode": "LACE's ODE",
     "training": "Training",
     "pictures": "Decoding and encoding",
+    "evaluation": "One evaluation",
     "frechet": "Fréchet distance",
     "memory": "Memory as stores grow",
 }
