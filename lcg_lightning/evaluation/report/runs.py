@@ -86,9 +86,9 @@ def by_seeds(runs: Iterable[Run]) -> list[list[Run]]:
     """Runs that make one row of the leaderboard: those that differ only in seeds.
 
     They agree in task, method and its label, number of samples, everything that their figures depend on, and
-    configuration, apart from arguments called ``seed`` and digits in the paths of checkpoints (``*.ckpt``); their
-    networks were trained with the same arguments. Runs of one seed and the same networks are repetitions, not seeds;
-    each has a row, and so has a run that failed.
+    configuration, apart from arguments called ``seed`` and numbers in the paths of checkpoints (``*.ckpt``), such as
+    ``prior`` and ``prior-1``; their networks were trained with the same arguments. Runs of one seed and the same
+    networks are repetitions, not seeds; each has a row, and so has a run that failed.
     """
     rows: dict[str, list[Run]] = {}
     for run in runs:
@@ -112,4 +112,4 @@ def _without_seeds(value: Any) -> Any:
         return {key: _without_seeds(each) for key, each in value.items() if key != "seed"}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_without_seeds(each) for each in value]
-    return re.sub(r"\d+", "#", value) if isinstance(value, str) and value.endswith(".ckpt") else value
+    return re.sub(r"[-_]?\d+", "", value) if isinstance(value, str) and value.endswith(".ckpt") else value

@@ -25,7 +25,8 @@ def run(folder, figures, **changes):
 
 def trained(seed, scale=2.0, **fingerprints):
     """What tells runs of several training seeds apart."""
-    method = {"class_path": "LCG", "init_args": {"scale": scale, "prior": f"runs/seed-{seed}/prior.ckpt"}}
+    prior = f"runs/prior-{seed}/last.ckpt" if seed else "runs/prior/last.ckpt"
+    method = {"class_path": "LCG", "init_args": {"scale": scale, "prior": prior}}
     return {
         "config": {"task": {"class_path": "Editing"}, "method": method},
         "fingerprints": FINGERPRINTS | {"prior": f"{seed}" * 16} | fingerprints,
