@@ -14,6 +14,7 @@ TITLES = {
     "evaluation": "One evaluation",
     "frechet": "Fréchet distance",
     "memory": "Memory as stores grow",
+    "startup": "Starting",
 }
 
 

@@ -1,56 +1,50 @@
-"""How long ``lcg`` takes to answer, as ratios to ``python -c "import torch"``.
+"""How long ``lcg`` takes to answer, beside ``python -c "import torch"``; every round is a new process."""
 
-Rounds of the contestants alternate and the median is taken, so that load from elsewhere falls on all alike.
-"""
-
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import jsonargparse
-from rich.console import Console
-from rich.table import Table
+from benchmarks.speed.measure import Row, compare, take_turns
+from benchmarks.worlds import World
 
-LCG = ["-m", "lcg_lightning"]
-CONTESTANTS = {
-    "import torch": ["-c", "import torch"],
-    "import lightning": ["-c", "import lightning"],
-    "lcg --help": [*LCG, "--help"],
-    "lcg --version": [*LCG, "--version"],
-    "lcg smaple": [*LCG, "smaple"],
-    "lcg render TAKEN": [*LCG, "render", "."],
-    "lcg test, folder taken": [*LCG, "test", "--model.init_args.out=."],
-    "lcg leaderboard EMPTY": [*LCG, "leaderboard", "empty"],
-    "lcg generator info": [*LCG, "generator", "info", "synthfaces"],
-    "lcg render, one face": [*LCG, "render", "{new}", "--train=1", "--val=0", "--test=0"],
-    "lcg fit --help": [*LCG, "fit", "--help"],
-}
+FIRST_PICTURE, ROUNDS = 4.0, 5
+"""Seconds that ``lcg sample`` may take beyond importing torch."""
+TORCH, SAMPLE = "import torch", "lcg sample, 8 images"
 
 
-def main(rounds: int = 5) -> None:
-    """Print the median seconds of every command and their ratios.
-
-    Args:
-        rounds: runs of each command.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+def rows(tiny: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "empty").mkdir()
-        for i in range(rounds):
-            for name, arguments in CONTESTANTS.items():
-                command = [sys.executable, *(a.replace("{new}", f"new{i}") for a in arguments)]
-                begin = time.perf_counter()
-                subprocess.run(command, cwd=folder, capture_output=True, check=False)
-                seconds[name].append(time.perf_counter() - begin)
-    table = Table("command", "s", "ratio to import torch")
-    reference = statistics.median(seconds["import torch"])
-    for name, runs in seconds.items():
-        table.add_row(name, f"{statistics.median(runs):.2f}", f"{statistics.median(runs) / reference:.2f}")
-    Console().print(table)
+        root = Path(folder)
+        (root / "empty").mkdir()
+        world = World("synthfaces", root, {"train": 300, "val": 31, "test": 31}, {"prior": 2, "classifier": 2})
+        for job in (*world.faces(), world.store(), *world.fits()):
+            lcg(job.argv)
+        networks = [f"--method.{name}={world.checkpoint(name, 0)}" for name in world.steps]
+        out = iter(range(2 * ROUNDS))
+        contestants = {
+            TORCH: lambda: python("-c", "import torch"),
+            "lcg --help": lambda: lcg(["--help"]),
+            "lcg --version": lambda: lcg(["--version"]),
+            "lcg leaderboard, empty folder": lambda: lcg(["leaderboard", str(root / "empty")], status=2),
+            "lcg generator info": lambda: lcg(["generator", "info", "synthfaces"]),
+            SAMPLE: lambda: lcg(
+                ["sample", "Smiling", str(root / "store"), str(root / f"out{next(out)}"), "--n=8", *networks]
+            ),
+        }
+        costs = take_turns(contestants, 2 if tiny else ROUNDS)
+    found = [compare(name, costs, name, TORCH) for name in contestants if name not in (TORCH, SAMPLE)]
+    beyond = [mine - torch for mine, torch in zip(costs[SAMPLE], costs[TORCH], strict=True)]
+    mark = {SAMPLE: beyond, "the mark": [FIRST_PICTURE] * len(beyond)}
+    return [*found, compare(SAMPLE, mark, SAMPLE, "the mark", at_most=1.0, note="seconds beyond importing torch")]
 
 
-if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False)
+def lcg(argv: Sequence[str], status: int = 0) -> None:
+    python("-m", "lcg_lightning", *argv, status=status)
+
+
+def python(*argv: str, status: int = 0) -> None:
+    done = subprocess.run([sys.executable, *argv], capture_output=True, check=False, text=True)
+    if done.returncode != status:
+        raise RuntimeError(f"{' '.join(argv)}: {done.stderr[-500:]}")
