@@ -14,6 +14,7 @@ from lcg_lightning.commands import preflight
 from lcg_lightning.commands.mistakes import explain
 from lcg_lightning.commands.quiet import quiet
 from lcg_lightning.errors import UserError
+from lcg_lightning.processes import is_first
 
 
 class Command(NamedTuple):
@@ -145,18 +146,15 @@ def _told_by_the_first(patience: float = 10.0) -> bool:
     """Whether the first of several processes also ends, and so has already reported the error.
 
     A process started by Lightning is a child of the first one; it waits ``patience`` seconds for its parent to end.
+    torchrun and srun stop the other processes within that time.
     """
     parent, until = os.getppid(), time.monotonic() + patience
-    while _in_child() and os.getppid() == parent and time.monotonic() < until:
+    while not is_first() and os.getppid() == parent and time.monotonic() < until:
         time.sleep(0.1)
     return os.getppid() != parent
 
 
-def _in_child() -> bool:
-    return os.environ.get("LOCAL_RANK", "0") != "0"
-
-
 def _interrupted() -> int:
-    if not _in_child():
+    if is_first():
         print("lcg: interrupted", file=sys.stderr)
     return 130

@@ -17,6 +17,9 @@ from safetensors import SafetensorError
 
 from lcg_lightning.errors import UserError
 
+_PROBE = ".probe-"
+"""Beginning of the name of what :func:`ensure_writable` puts into a folder for a moment."""
+
 
 def plain(value: Any) -> Any:
     """A configuration as JSON values: paths become text, dataclasses dicts, tuples lists."""
@@ -84,7 +87,7 @@ def sha256(path: Path) -> str:
 def refuse_occupied(path: Path) -> None:
     """Raise a UserError if an output folder already exists and is not empty."""
     with _one_line(path):
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(not each.name.startswith(_PROBE) for each in path.iterdir())):
             raise UserError(f"{path} exists and is not empty; name another output folder or remove it")
 
 
@@ -103,7 +106,7 @@ def ensure_writable(folder: str | Path) -> None:
     with _one_line(folder):
         if not there.is_dir():
             raise UserError(f"{folder} cannot be written ({there} is {_kind(there)}); name another place")
-        probe = there / f".{uuid.uuid4().hex[:8]}"
+        probe = there / f"{_PROBE}{uuid.uuid4().hex[:8]}"
         probe.mkdir()
         try:
             inner = probe / folder.relative_to(there)

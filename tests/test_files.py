@@ -61,6 +61,20 @@ def test_a_writable_place_is_left_as_it_was(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_place_that_another_process_is_trying_out_is_not_occupied(tmp_path, monkeypatch):
+    """Of processes that start together, each tries the same empty folder."""
+    write, seen = type(tmp_path).write_bytes, []
+
+    def meanwhile(path, data):
+        refuse_occupied(tmp_path)
+        seen.append(path)
+        return write(path, data)
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", meanwhile)
+    ensure_writable(tmp_path)
+    assert seen
+
+
 def big_bytes(path):
     path.write_bytes(bytes(100_000))
 

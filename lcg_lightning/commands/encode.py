@@ -15,6 +15,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.formats.descriptions import plain_spec
 from lcg_lightning.generators.exact import ExactWorld
 from lcg_lightning.generators.load import load_generator
+from lcg_lightning.processes import is_first
 
 
 def encode(
@@ -27,6 +28,7 @@ def encode(
     num_workers: int = 0,
     accelerator: str = "auto",
     devices: int = 1,
+    num_nodes: int = 1,
     strategy: Literal["auto", "ddp"] = "auto",
 ) -> Path:
     """Encode a data set into a latent store.
@@ -44,16 +46,20 @@ def encode(
         shard_batches: batches between two writes of finished rows.
         num_workers: processes that read image files, per process.
         accelerator: as in Lightning's Trainer.
-        devices: number of processes.
+        devices: number of processes on a machine.
+        num_nodes: number of machines; torchrun or SLURM starts the command on each.
         strategy: as in Lightning's Trainer.
     """
     processes = 8 * (os.cpu_count() or 1)
     for name, value, least, most in (
         *(("batch_size", batch_size, 1, 2**20), ("shard_batches", shard_batches, 1, 2**20)),
         *(("num_workers", num_workers, 0, processes), ("devices", devices, 1, processes)),
+        ("num_nodes", num_nodes, 1, 2**20),
     ):
         if not least <= value <= most:
             raise UserError(f"{name} is {value}; it must be from {least} to {most}")
+    if isinstance(data, LatentData | ExactFaces) and not is_first():
+        return out  # the first process writes them
     ensure_place(out)
     if resize and not isinstance(data, ImageData):
         raise UserError(f"resize is for image files, and {type(data).__name__} has none; leave it out")
@@ -65,6 +71,7 @@ def encode(
         "num_workers": num_workers,
         "accelerator": accelerator,
         "devices": devices,
+        "num_nodes": num_nodes,
         "strategy": strategy,
     }
     if isinstance(data, LatentData):

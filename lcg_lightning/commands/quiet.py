@@ -1,8 +1,9 @@
 """Silences irrelevant messages from Lightning and its libraries."""
 
 import logging
-import os
 import warnings
+
+from lcg_lightning.processes import is_first
 
 _NOISE = (
     r"LightningCLI's args parameter is intended",
@@ -24,7 +25,7 @@ def quiet() -> None:
     """
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # only the first of several processes warns
+    if not is_first():  # one warning is enough
         warnings.simplefilter("ignore")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -25,6 +25,7 @@ import lcg_lightning.recipes.generator
 import lcg_lightning.recipes.second_judges
 import lcg_lightning.recipes.zoo  # noqa: F401 - named bare in YAML
 from lcg_lightning.commands.listing import listing
+from lcg_lightning.data.distributed import refuse_miscounted
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.module import Evaluation
 from lcg_lightning.models.base import LatentModule
@@ -83,6 +84,12 @@ class CLI(LightningCLI):
         self.trainer_defaults["callbacks"] = [*always, *([LastCheckpoint()] if keeps else [])]
         if self.subcommand == "fit" and keeps:
             refuse_to_overwrite(config.trainer.default_root_dir, path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Builds the trainer, which must count the processes that were started."""
+        trainer = super().instantiate_trainer(**kwargs)
+        refuse_miscounted(trainer)
+        return trainer
 
     def before_test(self) -> None:
         """Refuses to measure a network that was never trained; tells an evaluation its command line."""

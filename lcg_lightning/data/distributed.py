@@ -1,9 +1,14 @@
-"""Distribution of rows over processes without duplicates."""
+"""Distribution of rows over processes without duplicates, and a check that the processes are counted right."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import cast
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from torch.utils.data import Dataset, DistributedSampler
+
+from lcg_lightning.errors import UserError
 
 
 class UnpaddedSampler(DistributedSampler[int]):
@@ -25,3 +30,25 @@ class UnpaddedSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.share)
+
+
+def refuse_miscounted(trainer: Trainer) -> None:
+    """Check that a trainer counts the processes that torchrun or SLURM has started.
+
+    Each process of a trainer that counts one would do the whole work, and write over the others' files.
+
+    Raises:
+        UserError: it counts others.
+    """
+    for name, environment, count in (
+        ("torchrun", TorchElasticEnvironment, "WORLD_SIZE"),
+        ("SLURM", SLURMEnvironment, "SLURM_NTASKS"),
+    ):
+        if environment.detect():
+            started, counted = int(os.environ.get(count, 1)), trainer.num_nodes * trainer.num_devices
+            if started != counted:
+                raise UserError(
+                    f"{name} started {started} processes, but num_nodes x devices is {trainer.num_nodes} x "
+                    f"{trainer.num_devices}; give the numbers of nodes and of processes on each"
+                )
+            return

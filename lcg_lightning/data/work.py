@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lcg_lightning.data.distributed import UnpaddedSampler
+from lcg_lightning.data.distributed import UnpaddedSampler, refuse_miscounted
 from lcg_lightning.data.shards import Shards, ShardWriter
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import held
@@ -28,7 +27,9 @@ class Loop(TypedDict, total=False):
     accelerator: str
     """As in Lightning's Trainer; "auto" by default."""
     devices: int
-    """Number of processes, one per device; 1 by default."""
+    """Number of processes on a machine, one per device; 1 by default."""
+    num_nodes: int
+    """Number of machines; 1 by default."""
     strategy: Literal["auto", "ddp", "ddp_spawn"]
     """As in Lightning's Trainer; "auto" by default."""
 
@@ -56,27 +57,28 @@ def work(
     Raises:
         UserError: another run is writing there, a row cannot be made, or a folder cannot be written.
     """
-    if shards.published:
-        shards.remove()
-        return shards.out
-    with nullcontext() if getattr(rank_zero_only, "rank", 0) else held(shards.folder):
-        trainer = Trainer(
-            accelerator=loop.get("accelerator", "auto"),
-            devices=loop.get("devices", 1),
-            strategy=loop.get("strategy", "auto"),
-            callbacks=[ShardWriter(shards, ids, latent_shape, loop.get("shard_batches", 8))],
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-        )
-        if rows := shards.unfinished():
+    trainer = Trainer(
+        accelerator=loop.get("accelerator", "auto"),
+        devices=loop.get("devices", 1),
+        num_nodes=loop.get("num_nodes", 1),
+        strategy=loop.get("strategy", "auto"),
+        callbacks=[ShardWriter(shards, ids, latent_shape, loop.get("shard_batches", 8))],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    refuse_miscounted(trainer)
+    rows = [] if shards.published else shards.unfinished()
+    with held(shards.folder) if trainer.is_global_zero else nullcontext():
+        if rows or trainer.world_size > 1:  # several processes meet here before the first removes anything
             try:
                 trainer.predict(_Rows(network, data, rows, loop), return_predictions=False)
             except UserError as error:  # a worker process wraps it in its traceback
                 raise UserError(str(error).rstrip().rsplit("UserError: ", 1)[-1]) from None
         if trainer.is_global_zero:
-            latents, labels = shards.merge()
-            shards.publish(lambda folder: write(folder, latents, labels))
+            if not shards.published:
+                latents, labels = shards.merge()
+                shards.publish(lambda folder: write(folder, latents, labels))
             shards.remove()
         trainer.strategy.barrier()  # until all processes can read the store
     return shards.out
