@@ -17,7 +17,7 @@ from benchmarks.speed.measure import measure
 from benchmarks.speed.report import markdown, table
 from lcg_lightning.files import atomic
 
-PARTS = ("sampling", "ode", "training", "pictures", "evaluation", "frechet", "memory", "startup")
+PARTS = ("sampling", "ode", "training", "pictures", "evaluation", "frechet", "scaling", "memory", "startup")
 RESULTS = Path(__file__).parents[1] / "results"
 
 

@@ -13,6 +13,7 @@ TITLES = {
     "pictures": "Decoding and encoding",
     "evaluation": "One evaluation",
     "frechet": "Fréchet distance",
+    "scaling": "Two processes against one",
     "memory": "Memory as stores grow",
     "startup": "Starting",
 }

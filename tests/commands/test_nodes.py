@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.worlds import World
 from lcg_lightning.cli import main
 from lcg_lightning.commands import encode as command
 from lcg_lightning.data.shards import Shards
@@ -22,7 +23,6 @@ from tests.evaluation.test_module import same
 from tests.models.test_resume import assert_equal
 
 SCRIPT = Path(__file__).with_name("nodes_run.py")
-NODES = ["--num_nodes=2", "--accelerator=cpu"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -47,60 +47,27 @@ def torchrun(*command):
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("nodes") / "faces"
-    assert main(["render", str(folder), "--train=24", "--val=10", "--test=9"]) == 0
-    return folder
+def world(tmp_path_factory):
+    here = World("synthfaces", tmp_path_factory.mktemp("nodes"), {"train": 24, "val": 10, "test": 9}, {"prior": 9})
+    assert main(here.faces()[0].argv) == 0
+    return here
 
 
-def encoding(faces, out):
-    config = {
-        "out": str(out),
-        "batch_size": 4,
-        "data": {
-            "class_path": "CelebAHQ",
-            "init_args": {
-                "images": str(faces / "images"),
-                "annotations": str(faces / "attributes.txt"),
-                "measure_files": [str(faces / "pose.txt"), str(faces / "age.txt")],
-                "measures": [
-                    {"name": "Age", "kind": "continuous", "low": 18, "high": 80},
-                    {"name": "Yaw", "kind": "continuous", "low": -30, "high": 30},
-                ],
-                "partition": str(faces / "splits.txt"),
-            },
-        },
-    }
-    path = out.with_name(f"{out.name}.yaml")
-    path.write_text(json.dumps(config))
-    return ["encode", f"--config={path}"]
+def encoding(world, out, *more):
+    return [*world.store().argv, f"--out={out}", "--batch_size=4", "--accelerator=cpu", *more]
 
 
-def fit(store, out, *trainer):
-    return [
-        "fit",
-        f"--config={ROOT / 'configs/prior/synthfaces.yaml'}",
-        *("--model.init_args.hidden=16", "--model.init_args.layers=2"),
-        *(f"--data.init_args.store={store}", "--data.init_args.batch_size=4"),
-        *("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=1", "--trainer.accelerator=cpu"),
-        *(f"--trainer.default_root_dir={out}", *trainer),
-    ]
+def fitting(world, store, out, *trainer):
+    (job,) = world.fits()
+    small = ["--model.init_args.hidden=16", "--model.init_args.layers=2", "--data.init_args.batch_size=4"]
+    places = [f"--data.init_args.store={store}", f"--trainer.default_root_dir={out}"]
+    return [*job.argv, *small, *places, "--trainer.accelerator=cpu", *trainer]
 
 
-def evaluation(store, prior, out, *trainer):
-    configs = (
-        "configs/evaluation/base.yaml",
-        "configs/evaluation/unguided.yaml",
-        "benchmarks/tasks/conditional-1.yaml",
-    )
-    return [
-        "test",
-        *(f"--config={ROOT / path}" for path in configs),
-        *(f"--data.init_args.store={store}", "--data.init_args.batch_size=3"),
-        *("--model.init_args.images=null", "--model.init_args.metrics=null", "--model.init_args.n=13"),
-        *("--model.init_args.method.init_args.steps=3", f"--model.init_args.method.init_args.prior={prior}"),
-        *(f"--model.init_args.out={out}", "--trainer.accelerator=cpu", *trainer),
-    ]
+def evaluation(world, store, prior, out, *trainer):
+    options = {"prior": prior, "steps": 3}
+    few = [f"--data.init_args.store={store}", "--data.init_args.batch_size=3", "--trainer.accelerator=cpu"]
+    return [*world.evaluation("", out, "conditional-1", "unguided", 13, options, *few, *trainer).argv]
 
 
 def stopped(monkeypatch, arguments, step):
@@ -108,38 +75,37 @@ def stopped(monkeypatch, arguments, step):
     with monkeypatch.context() as patch:
         patch.setattr(Shards, step, lambda *_: exit(9))
         with pytest.raises(SystemExit):
-            main([*arguments, "--accelerator=cpu"])
+            main(arguments)
 
 
-def test_two_nodes_give_the_store_weights_and_figures_of_one_process(faces, tmp_path, monkeypatch):
+def test_two_nodes_give_the_store_weights_and_figures_of_one_process(world, tmp_path, monkeypatch):
     """They also finish two encodings that were stopped when all rows were done: before the store, and before cleaning.
 
     Weights are those of two processes on one machine.
     """
     one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir(), two.mkdir()
-    left = {step: encoding(faces, tmp_path / step) for step in ("publish", "remove")}
+    left = {step: tmp_path / step for step in ("publish", "remove")}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for step, arguments in left.items():
-            stopped(monkeypatch, arguments, step)
+        for step, out in left.items():
+            stopped(monkeypatch, encoding(world, out), step)
     finally:
         torch.set_num_threads(threads)
-    nodes, prior = ["--trainer.num_nodes=2", "--trainer.strategy=ddp"], two / "prior/last.ckpt"
+    store, prior = two / "store", two / "prior/last.ckpt"
+    nodes = ["--trainer.num_nodes=2", "--trainer.strategy=ddp"]
     together = [
-        [*encoding(faces, two / "store"), *NODES],
-        *([*arguments, *NODES] for arguments in left.values()),
-        fit(two / "store", two / "prior", *nodes),
-        evaluation(two / "store", prior, two / "record", *nodes),
+        *(encoding(world, out, "--num_nodes=2") for out in (store, *left.values())),
+        fitting(world, store, prior.parent, *nodes),
+        evaluation(world, store, prior, two / "record", *nodes),
     ]
     torchrun(SCRIPT, json.dumps(together))
-    alone = [[*encoding(faces, one / "store"), "--accelerator=cpu"], evaluation(two / "store", prior, one / "record")]
-    pair = fit(two / "store", one / "prior", "--trainer.devices=2", "--trainer.strategy=ddp")
+    alone = [encoding(world, one / "store"), evaluation(world, store, prior, one / "record")]
+    pair = fitting(world, store, one / "prior", "--trainer.devices=2", "--trainer.strategy=ddp")
     finish(start(SCRIPT, json.dumps(alone)), start("-m", "lcg_lightning", *pair))
 
-    for store in (two / "store", tmp_path / "publish", tmp_path / "remove"):
-        assert_same_store(one / "store", store)
+    for made in (store, *left.values()):
+        assert_same_store(one / "store", made)
     assert not list(tmp_path.rglob("*.partial"))
     states = [torch.load(folder / "prior/last.ckpt", weights_only=True)["state_dict"] for folder in (one, two)]
     assert_equal(*states)
@@ -150,16 +116,16 @@ def test_two_nodes_give_the_store_weights_and_figures_of_one_process(faces, tmp_
         np.testing.assert_allclose(values, figures[1][name], rtol=1e-4, atol=1e-4)
 
 
-def test_processes_that_were_not_counted_are_refused(faces, tmp_path, monkeypatch, capsys):
+def test_processes_that_were_not_counted_are_refused(world, tmp_path, monkeypatch, capsys):
     """Else each would do the whole work and write over the others' files."""
     for name, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    encode_here = encoding(faces, tmp_path / "store")
+    encode_here = encoding(world, tmp_path / "store")
     assert main(encode_here) == 2
     monkeypatch.delenv("WORLD_SIZE")
     assert main(encode_here) == 0
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(fit(tmp_path / "store", tmp_path / "prior")) == 2
+    assert main(fitting(world, tmp_path / "store", tmp_path / "prior")) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lcg: error")]
     wrong = "lcg: error: torchrun started 2 processes, but num_nodes x devices is 1 x 1; give the numbers of nodes and"
     assert [line.startswith(wrong) for line in lines] == [True, True]
