@@ -17,7 +17,7 @@ from benchmarks.speed.measure import Row, compare, take_turns, unmeasured
 from benchmarks.speed.stores import random_store
 from benchmarks.worlds import CONFIGS, World
 
-ROUNDS = 5
+ROUNDS = 5  # one of the tiny sizes, as every round is four commands a row
 FACES, SAMPLES = (64, 12_288), (20, 1_500)
 SIZES = {"demo": (128, 512, 4, (10, 210)), "DiffAE": (512, 2048, 10, (2, 12))}
 """Latent width, hidden width, layers, steps of one process."""
@@ -32,19 +32,25 @@ def rows(tiny: bool) -> list[Row]:
     if (os.cpu_count() or 1) < 2:
         return [unmeasured("two processes", "the machine has one core")]
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+        root, rounds = Path(folder), 1 if tiny else ROUNDS
         found = [
-            fitting(root / size, 1_000 if tiny else 10_000, size, *numbers)
+            fitting(root / size, 1_000 if tiny else 10_000, rounds, size, *numbers)
             for size, numbers in (TINY_SIZES if tiny else SIZES).items()
         ]
         worlds = {
             n: World("synthfaces", root / str(n), {"train": n, "val": 256, "test": 256}, {"prior": 2, "classifier": 2})
             for n in (TINY_FACES if tiny else FACES)
         }
-        return [*found, encoding(root, worlds), testing(root, worlds, TINY_SAMPLES if tiny else SAMPLES)]
+        return [
+            *found,
+            encoding(root, worlds, rounds),
+            testing(root, worlds, TINY_SAMPLES if tiny else SAMPLES, rounds),
+        ]
 
 
-def fitting(root: Path, n: int, size: str, dim: int, hidden: int, layers: int, steps: tuple[int, int]) -> Row:
+def fitting(
+    root: Path, n: int, rounds: int, size: str, dim: int, hidden: int, layers: int, steps: tuple[int, int]
+) -> Row:
     store = random_store(root / "store", n, dim)
 
     def command(steps: int, out: Path, processes: int) -> Sequence[str]:
@@ -59,10 +65,10 @@ def fitting(root: Path, n: int, size: str, dim: int, hidden: int, layers: int, s
         ]
 
     where = f"lcg fit, prior, {size}: {dim}-d x {hidden} x {layers}"
-    return efficiency(where, root, command, steps, "batches of 256 on each, so two take half as many steps")
+    return efficiency(where, root, command, steps, rounds, "batches of 256 on each, so two take half as many steps")
 
 
-def encoding(root: Path, worlds: dict[int, World]) -> Row:
+def encoding(root: Path, worlds: dict[int, World], rounds: int) -> Row:
     for world in worlds.values():
         run(world.faces()[0].argv)
 
@@ -71,11 +77,11 @@ def encoding(root: Path, worlds: dict[int, World]) -> Row:
         return [*worlds[n].store().argv, f"--out={out}", f"--devices={processes}", f"--strategy={strategy}"]
 
     few, many = worlds
-    return efficiency("lcg encode", root, command, (few, many), f"{many - few:,} PNG files of 64 pixels; one reads and "
-                      "writes the store of all")  # fmt: skip
+    note = f"{many - few:,} PNG files of 64 pixels; one process merges and writes the store of all"
+    return efficiency("lcg encode", root, command, (few, many), rounds, note)
 
 
-def testing(root: Path, worlds: dict[int, World], samples: tuple[int, int]) -> Row:
+def testing(root: Path, worlds: dict[int, World], samples: tuple[int, int], rounds: int) -> Row:
     """Evaluates networks that were trained for a moment: time does not depend on what they learned."""
     world = worlds[min(worlds)]
     for job in (world.store(), *world.fits()):
@@ -86,10 +92,10 @@ def testing(root: Path, worlds: dict[int, World], samples: tuple[int, int]) -> R
         more = BOTH if processes == 2 else ()
         return world.evaluation("lcg", out, "conditional-3", "lcg", n, networks, *more).argv
 
-    return efficiency("lcg test", root, command, samples, "LCG, three attributes; sampled, decoded and judged")
+    return efficiency("lcg test", root, command, samples, rounds, "LCG, three attributes; sampled, decoded and judged")
 
 
-def efficiency(where: str, root: Path, command: Command, work: tuple[int, int], note: str) -> Row:
+def efficiency(where: str, root: Path, command: Command, work: tuple[int, int], rounds: int, note: str) -> Row:
     def contestant(processes: int) -> Callable[[], float]:
         def spent() -> float:
             """Seconds of the work, times the processes that share it."""
@@ -99,7 +105,7 @@ def efficiency(where: str, root: Path, command: Command, work: tuple[int, int], 
         return spent
 
     one, two = "one process", "two, time x 2"
-    costs = take_turns({one: contestant(1), two: contestant(2)}, ROUNDS, warm_up=0)
+    costs = take_turns({one: contestant(1), two: contestant(2)}, rounds, warm_up=0)
     return compare(where, costs, two, one, faster=True, note=note)
 
 
