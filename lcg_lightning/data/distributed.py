@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import cast
 
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from torch.utils.data import Dataset, DistributedSampler
 
 from lcg_lightning.errors import UserError
