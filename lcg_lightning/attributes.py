@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from lcg_lightning.devices import upload
 from lcg_lightning.errors import UserError
 
 TOLERANCE = 0.1
@@ -138,7 +139,8 @@ class AttributeSchema:
         continuous = [a.kind == "continuous" for a in self.attributes]
         low = [a.low if c else 0.0 for a, c in zip(self.attributes, continuous, strict=True)]
         span = [a.high - a.low if c else 1.0 for a, c in zip(self.attributes, continuous, strict=True)]
-        return like.new_tensor(low), like.new_tensor(span)
+        both = upload(torch.tensor([low, span], dtype=like.dtype), like.device)
+        return both[0], both[1]
 
     def predict(self, outputs: Tensor) -> Tensor:
         """The most likely label rows (B, A), in natural units, for classifier outputs (B, K)."""

@@ -97,7 +97,7 @@ def run(args: Sequence[str]) -> Any:
     """Runs a Lightning command as from the command line; returns its LightningCLI with trainer, model and data."""
     from lcg_lightning.commands import training
 
-    with _calm():
+    with _calm(fitting=args[:1] == ["fit"]):
         return training.run(args)
 
 
@@ -125,7 +125,7 @@ def _call(name: str, args: list[str]) -> None:
         jsonargparse.auto_cli(function, args=args, **options)
 
 
-def _calm() -> contextlib.AbstractContextManager[None]:
+def _calm(fitting: bool = False) -> contextlib.AbstractContextManager[None]:
     """Applies settings to the libraries, which must already be imported; some hold only within the block."""
     quiet()
     preflight.bound_yaml()
@@ -133,7 +133,7 @@ def _calm() -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
     from lcg_lightning.commands.products import faster_products
 
-    return faster_products()
+    return faster_products(fitting)
 
 
 def _unknown(args: list[str]) -> str:

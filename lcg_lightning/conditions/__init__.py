@@ -1,6 +1,6 @@
 """Conditions on samples: trees over attributes, parsed from text and evaluated as one log-probability."""
 
-from lcg_lightning.conditions.labels import definite, met, named, take
+from lcg_lightning.conditions.labels import definite, met, named, placed, take
 from lcg_lightning.conditions.language import parse, to_text
 from lcg_lightning.conditions.probability import log_prob
 from lcg_lightning.conditions.tree import (
@@ -33,6 +33,7 @@ __all__ = [
     "named",
     "names",
     "parse",
+    "placed",
     "take",
     "targets",
     "to_text",

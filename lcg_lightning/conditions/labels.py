@@ -1,10 +1,13 @@
 """Conditions and label rows: whether rows meet a condition, and what it asks of each sample."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import TOLERANCE, AttributeSchema
 from lcg_lightning.conditions.tree import And, Condition, Is, Not, Or, Scaled, targets
+from lcg_lightning.devices import upload
 from lcg_lightning.errors import UserError
 
 
@@ -85,19 +88,29 @@ def definite(condition: Condition, schema: AttributeSchema, batch: int) -> Tenso
 
 def take(condition: Condition, rows: Tensor) -> Condition:
     """The condition of some of the samples, by their places (N,) in the batch or a mask (B,)."""
+    return _changed(condition, lambda value: value[rows.to(value.device)])
+
+
+def placed(condition: Condition, device: torch.device | str) -> Condition:
+    """The condition with the targets of samples on a device, so that a loop does not copy them at every step."""
+    return _changed(condition, lambda value: upload(value, device))
+
+
+def _changed(condition: Condition, change: Callable[[Tensor], Tensor]) -> Condition:
+    """The condition with its targets per sample (B,) changed."""
     match condition:
         case Is(name, Tensor() as value):
-            return Is(name, value[rows.to(value.device)])
+            return Is(name, change(value))
         case Is():
             return condition
         case And(terms):
-            return And(tuple(take(term, rows) for term in terms))
+            return And(tuple(_changed(term, change) for term in terms))
         case Or(terms):
-            return Or(tuple(take(term, rows) for term in terms))
+            return Or(tuple(_changed(term, change) for term in terms))
         case Not(term):
-            return Not(take(term, rows))
+            return Not(_changed(term, change))
         case Scaled(scale, term):
-            return Scaled(scale, take(term, rows))
+            return Scaled(scale, _changed(term, change))
 
 
 def per_sample(condition: Condition) -> dict[str, Tensor]:

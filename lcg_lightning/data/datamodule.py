@@ -14,6 +14,7 @@ from torch.utils.data import DistributedSampler
 from lcg_lightning.data.distributed import UnpaddedSampler
 from lcg_lightning.data.space import standardize
 from lcg_lightning.data.store import LatentStore
+from lcg_lightning.devices import upload
 from lcg_lightning.errors import UserError
 
 
@@ -136,6 +137,11 @@ class LatentDataModule(LightningDataModule):
         """Batches of the test split, or of the ``split`` that the module under test names."""
         module = None if self.trainer is None else self.trainer.lightning_module
         return self._loader(getattr(module, "split", "test"), padded=False)
+
+    def transfer_batch_to_device(self, batch: LatentBatch, device: torch.device, dataloader_idx: int) -> LatentBatch:
+        """The batch on a device, by way of pinned memory, so that training does not wait for the copy."""
+        latents, labels, index = (upload(batch[key], device) for key in ("latents", "labels", "index"))
+        return {"latents": latents, "labels": labels, "index": index}
 
     def _begun(self) -> int:
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0

@@ -96,7 +96,8 @@ class _Rows(LightningModule):
         """This process's share of the rows; batches are the same on any number of processes."""
         size = self.loop.get("batch_size", 64)
         sampler = UnpaddedSampler(self.rows, self.trainer.world_size, self.trainer.global_rank, size)
-        return DataLoader(self.data, batch_size=size, sampler=sampler, num_workers=self.loop.get("num_workers", 0))
+        workers, pinned = self.loop.get("num_workers", 0), self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(self.data, size, sampler=sampler, num_workers=workers, pin_memory=pinned)
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Latents (B, *latent_shape) and labels (B, A)."""

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.conditions import Condition, log_prob
+from lcg_lightning.conditions import Condition, log_prob, placed
 from lcg_lightning.diffusion.grids import Grid
 from lcg_lightning.diffusion.schedule import EpsModel, NoiseSchedule
 from lcg_lightning.errors import UserError
@@ -34,7 +34,7 @@ class TimedNetwork(Protocol):
     """A network whose time enters as a table row, such as ``LatentPrior`` and ``LatentClassifier``."""
 
     def time_table(self, t: Tensor, /) -> Any:
-        """Everything that depends only on time indices t (S,); indexed by position."""
+        """Everything that depends only on time indices t (S,), which are on the CPU; indexed by position."""
 
     def forward_at(self, z: Tensor, row: Any, /) -> Tensor:
         """Outputs for z (B, D) at the time of a table row."""
@@ -151,27 +151,29 @@ def guide(
             f"guidance: the interval {interval[0]} to {interval[1]} holds no time at which the classifier is asked; "
             f"those lie from {steps[-1].t / last:.2f} to {steps[0].t / last:.2f}"
         )
-    tables: dict[torch.device, tuple[Any, Any]] = {}
+    known: dict[torch.device, tuple[Any, Any, Condition | None]] = {}
 
-    def rows(device: torch.device) -> tuple[Any, Any]:
-        if device not in tables:
-            t = torch.tensor([s.t for s in steps], dtype=torch.float64).to(device)
+    def constants(device: torch.device) -> tuple[Any, Any, Condition | None]:
+        """The networks' tables, and the condition with its targets on the device."""
+        if device not in known:
+            t = torch.tensor([s.t for s in steps], dtype=torch.float64)
             with torch.inference_mode(False), torch.no_grad():
-                tables[device] = (prior and prior.time_table(t), classifier and classifier.time_table(t))
-        return tables[device]
+                asked = None if condition is None else placed(condition, device)
+                known[device] = (prior and prior.time_table(t), classifier and classifier.time_table(t), asked)
+        return known[device]
 
     def eps(z: Tensor, i: int) -> Tensor:
         step = steps[i]
-        prior_rows, classifier_rows = rows(z.device)
+        prior_rows, classifier_rows, asked = constants(z.device)
         u = z if source is None else _mix(z, step.u_gain, source.z, step.u_source_gain)
         out = torch.zeros_like(z) if source is None else _mix(z, step.z_gain, source.z, step.source_gain)
         if prior is not None and step.prior_gain != 0:
             with torch.no_grad():
                 out = out.add(prior.forward_at(u, prior_rows[i]), alpha=step.prior_gain)
-        if condition is not None and classifier is not None and guided[i]:
+        if asked is not None and classifier is not None and guided[i]:
             with torch.inference_mode(False), torch.enable_grad():
                 u = u.detach().clone().requires_grad_()
-                value = log_prob(condition, classifier.forward_at(u, classifier_rows[i]), schema)
+                value = log_prob(asked, classifier.forward_at(u, classifier_rows[i]), schema)
                 (gradient,) = torch.autograd.grad(value.sum(), u)
             out = out.add(gradient, alpha=step.classifier_gain)
         return out

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lcg_lightning.devices import upload
 from lcg_lightning.errors import UserError
 
 
@@ -59,4 +60,4 @@ class SampleNoise:
 
     def __call__(self, draw: int) -> Tensor:
         """Standard normal noise (B, dim) float32; draw 0 is the start of sampling."""
-        return sample_noise(self.seed, self.index, (self.dim,), draw).to(self.device)
+        return upload(sample_noise(self.seed, self.index, (self.dim,), draw), self.device)

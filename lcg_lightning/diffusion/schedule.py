@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lcg_lightning.devices import upload
 from lcg_lightning.errors import UserError
 
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
@@ -43,7 +44,7 @@ class NoiseSchedule:
 
     def logsnr_at(self, t: Tensor) -> Tensor:
         """Log-SNR (S,) float64 at times t (S,) within 0 .. T-1, on the device of t."""
-        known = self.logsnr.to(t.device, non_blocking=True)
+        known = upload(self.logsnr, t.device)
         low = t.long().clamp(0, max(0, len(known) - 2))
         high = (low + 1).clamp(max=len(known) - 1)
         return torch.lerp(known[low], known[high], t.double() - low)

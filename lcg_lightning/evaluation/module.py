@@ -39,7 +39,7 @@ from lcg_lightning.generators.load import in_zoo, load_generator
 from lcg_lightning.methods.base import Method, refuse_broken
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
-"""The trainer's precisions that evaluations work in."""
+"""The trainer's precisions that evaluations work in; images are decoded and judged in it, latents are float32."""
 
 
 class Evaluation(LightningModule):
@@ -274,7 +274,7 @@ class Evaluation(LightningModule):
 
     def _judge(self, rows: Tensor, index: Tensor, group: Group) -> None:
         noise = None if self.task.edits else SampleNoise(self.seed, index, self.space.dim, rows.device)
-        with self.costs.of(len(rows)):
+        with self.costs.of(len(rows)), torch.autocast(rows.device.type, enabled=False):
             latents = group.answers(self.method, rows, noise)
         refuse_broken(latents, index, self.label)
         pictures = self.decoding.of(rows, index)

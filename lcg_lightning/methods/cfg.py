@@ -97,7 +97,7 @@ class ClassifierFreeGuidance(Method):
     def _eps(self, labels: Tensor, scale: float) -> EpsModel:
         """The guided noise prediction under label rows (B, A), NaN where nothing is asked."""
         features = self.prior.features(labels)
-        table = self.prior.time_table(torch.tensor(self.grid.t, dtype=torch.float64, device=labels.device))
+        table = self.prior.time_table(torch.tensor(self.grid.t, dtype=torch.float64))
 
         def eps(z: Tensor, i: int) -> Tensor:
             if scale == 0:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lcg_lightning.conditions import Condition, asked, log_prob, take
+from lcg_lightning.conditions import Condition, asked, log_prob, placed, take
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.chebyshev import rkc2
@@ -129,6 +129,7 @@ class LACE(Method):
             width = self.latents.generator.z_dim
             assert width is not None
             noise = SampleNoise(noise.seed, noise.index, width, noise.device)
+        condition = placed(condition, noise.device)
 
         def energy(rows: Tensor, z: Tensor) -> Tensor:
             value = self.scale * log_prob(take(condition, rows), self.classifier(self._to_latents(z)), self.schema)
@@ -160,6 +161,7 @@ class LACE(Method):
             free = ~asked(condition, self.schema, len(start)).repeat_interleave(widths, 1)  # (B, K)
             free = free.to(start.device)
             before = self.classifier(start)
+        condition = placed(condition, start.device)
 
         def energy(rows: Tensor, w: Tensor) -> Tensor:
             out: Tensor = self.classifier(w)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.conditions import And, Condition, Not, Or, conjunction, definite, log_prob, merge, named
+from lcg_lightning.conditions import And, Condition, Not, Or, conjunction, definite, log_prob, merge, named, placed
 from lcg_lightning.conditions.tree import unscaled
 from lcg_lightning.data.space import LatentSpace
 from lcg_lightning.data.store import LatentStore
@@ -281,4 +281,4 @@ def keeping(condition: Condition, labels: Tensor, schema: AttributeSchema) -> Co
     Nothing is added for a sample of which nothing is asked, so that an empty edit stays one.
     """
     idle = ~named(condition, schema, len(labels)).any(1, keepdim=True).to(labels.device)
-    return merge([conjunction(labels.masked_fill(idle, math.nan), schema), condition])
+    return merge([conjunction(labels.masked_fill(idle, math.nan), schema), placed(condition, labels.device)])

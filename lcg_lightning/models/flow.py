@@ -156,8 +156,9 @@ class ConditionalFlow(LatentModule):
         return z.reshape(len(z) * self.rows, -1)
 
     def _whiten(self, z: Tensor) -> Tensor:
-        """Latents (B, D) as whitened rows (B L, D / L)."""
-        return self._split(z) @ self.whitening
+        """Latents (B, D) as whitened rows (B L, D / L), never in less than float32: flat directions would drown."""
+        with torch.autocast(z.device.type, enabled=False):
+            return self._split(z) @ self.whitening
 
     def _condition(self, labels: Tensor) -> Tensor:
         """What the field takes for labels (B, A), once for each row (B L, C)."""

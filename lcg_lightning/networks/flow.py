@@ -37,7 +37,11 @@ class FlowField(nn.Module):
         self.layers = nn.ModuleList(ConcatSquash(i, o, condition_dim + 1) for i, o in pairwise(widths))
 
     def forward(self, z: Tensor, t: Tensor, c: Tensor, tangent: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The field (B, D), and its derivative along each of P tangents (P, B, D); none by default."""
+        """The field (B, D), and its derivative along each of P tangents (P, B, D); none by default.
+
+        Both have the dtype of z, also where autocast computes in another.
+        """
+        dtype = z.dtype
         context = torch.cat([t.to(z)[:, None], c], 1)
         v = z.new_zeros(0, *z.shape) if tangent is None else tangent
         for k, layer in enumerate(self.layers):
@@ -45,4 +49,4 @@ class FlowField(nn.Module):
                 z = torch.tanh(z)
                 v = v * (1 - z.square())
             z, v = layer(z, v, context)
-        return z, v
+        return z.to(dtype), v.to(dtype)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lcg_lightning.devices import upload
 from lcg_lightning.networks.time import TIME_FEATURES, time_features
 
 
@@ -47,7 +48,8 @@ class LatentMLP(nn.Module):
     def embed_time(self, t: Tensor) -> Tensor:
         """The time embedding (S, time_hidden) of fractional time indices t (S,), before its last activation."""
         t = t if t.is_floating_point() else t.float()
-        embedding: Tensor = self.time_embed[:-1](time_features(t).to(self.time_scale.weight.dtype))
+        like = self.time_scale.weight
+        embedding: Tensor = self.time_embed[:-1](upload(time_features(t).to(like.dtype), like.device))
         return embedding
 
     def factors(self, embedding: Tensor) -> Tensor:
@@ -56,13 +58,16 @@ class LatentMLP(nn.Module):
         return 1 + scales.reshape(*embedding.shape[:-1], len(self.linears), self.hidden)
 
     def forward_at(self, z: Tensor, row: Tensor) -> Tensor:
-        """Outputs (B, outputs) for z (B, D) with a table row (layers - 1, hidden), or one row a sample."""
+        """Outputs (B, outputs) for z (B, D) with a table row (layers - 1, hidden), or one row a sample.
+
+        They have the dtype of z, also where autocast computes in another.
+        """
         h = z
         for i, (linear, norm) in enumerate(zip(self.linears, self.norms, strict=True)):
             h = linear(h if i == 0 else torch.cat([h, z], dim=-1))  # (B, hidden)
             h = F.silu(norm(h * row[..., i, :]))
         out: Tensor = self.output(torch.cat([h, z], dim=-1))
-        return out
+        return out.to(z.dtype)
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """Outputs (B, outputs) for z (B, D) at times t (B,)."""
@@ -143,7 +148,7 @@ class LatentClassifierNet(nn.Module):
 
     def time_table(self, t: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """One row (trunk factors (layers - 1, hidden), gain (K,), shift (K,)) per time index in t (S,)."""
-        at = self.bucket(t)
+        at = upload(self.bucket(t), self.gain.device)
         return list(zip(self.trunk.time_table(t), self.gain[at], self.shift[at], strict=True))
 
     def forward_at(self, z: Tensor, row: tuple[Tensor, Tensor, Tensor]) -> Tensor:

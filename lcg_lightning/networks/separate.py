@@ -33,9 +33,9 @@ class SeparateClassifiers(nn.Module):
             self.heads.append(nn.Sequential(*layers, nn.Linear(widths[-1], width)))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Outputs (B, K) for latents (B, D), laid out as a schema's heads."""
+        """Outputs (B, K) for latents (B, D), in their dtype, laid out as a schema's heads."""
         parts: list[Tensor] = []
         for head, continuous in zip(self.heads, self.continuous, strict=True):
-            out = head(z)
+            out = head(z).to(z.dtype)
             parts += [out, torch.full_like(out, self.log_variance)] if continuous else [out]
         return torch.cat(parts, 1)

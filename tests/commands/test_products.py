@@ -23,3 +23,14 @@ def test_a_command_that_fails_leaves_the_precision_as_it_was():
     with pytest.raises(RuntimeError), faster_products():
         raise RuntimeError
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize(("fitting", "precision"), [(True, "high"), (False, "highest")])
+def test_beside_a_gpu_only_a_fit_multiplies_in_tf32(fitting, precision, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    before = torch.backends.cudnn.allow_tf32
+    with faster_products(fitting):
+        assert torch.get_float32_matmul_precision() == precision
+        assert torch.backends.cudnn.allow_tf32 == fitting
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.allow_tf32 == before
