@@ -97,7 +97,7 @@ class _Rows(LightningModule):
         size = self.loop.get("batch_size", 64)
         sampler = UnpaddedSampler(self.rows, self.trainer.world_size, self.trainer.global_rank, size)
         workers, pinned = self.loop.get("num_workers", 0), self.trainer.strategy.root_device.type == "cuda"
-        return DataLoader(self.data, size, sampler=sampler, num_workers=workers, pin_memory=pinned)
+        return DataLoader(self.data, batch_size=size, sampler=sampler, num_workers=workers, pin_memory=pinned)
 
     def predict_step(self, batch: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Latents (B, *latent_shape) and labels (B, A)."""
