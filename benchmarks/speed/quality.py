@@ -122,7 +122,7 @@ def main(
     classifier: Path,
     n: int = 1000,
     ask: int = 3,
-    samplers: list[str] = ["ddim", "dpmpp_2m", "heun"],  # noqa: B006
+    samplers: list[str] = ["ddim", "dpmpp_2m", "dpmpp_2m_secant", "heun"],  # noqa: B006
     evaluations: list[int] = [5, 7, 9, 11, 13, 21, 51],  # noqa: B006
     scales: list[float] = [1.0, 2.0, 4.0],  # noqa: B006
 ) -> None:

@@ -88,6 +88,43 @@ def dpmpp_2m(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
     return z
 
 
+def dpmpp_2m_secant(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
+    """DPM-Solver++(2M) that treats stiff directions exactly, so that strong guidance needs fewer steps.
+
+    With x = z / sqrt(a) and half the log-SNR as time, dx/dt = x_0(x, t) - x. Guidance at scale s pulls x_0 against x
+    about s - 1 times as fast as x moves, and the extrapolation of DPM-Solver++ then overshoots from step to step. Here
+    the last two predictions, whose difference is d, give a Jacobian of x_0 for each sample: d d^T / (d . dx), the
+    symmetric rank-one secant (Broyden, 1967, doi 10.1090/S0025-5718-1967-0224273-2). Where its eigenvalue is below -1/2,
+    x_0 follows it through the step, in the manner of exponential Rosenbrock methods (Hochbruck and Ostermann, 2010,
+    doi 10.1017/S0962492910000048); elsewhere the step is that of :func:`dpmpp_2m`. Both are of second order.
+    """
+    z = noise(0)
+    h_before, x_before, x0_before = math.inf, z, z
+    for i, (a, b) in enumerate(pairwise(grid.alpha_bar)):
+        x, x0 = z / math.sqrt(a), eps_to_x0(z, eps(z, i), a)
+        h = _half_log_snr(b) - _half_log_snr(a)
+        keep = math.sqrt((1 - b) / (1 - a))
+        push = math.sqrt(b) - keep * math.sqrt(a)
+        z = keep * z + push * x0
+        if i > 0 and h < math.inf:
+            change = x0 - x0_before
+            z = z + push * _ahead(change, x - x_before, x0 - x, h, h_before) * change
+        h_before, x_before, x0_before = h, x, x0
+    return z
+
+
+def _ahead(change: Tensor, moved: Tensor, slope: Tensor, h: float, h_before: float) -> Tensor:
+    """Factors (B, 1) of the last change of x_0 (B, D): the mean over the step h, with its weights, of what is to come.
+
+    ``moved`` is the last change of x, ``slope`` dx/dt. What is to come is c(t) times the change, and
+    c' = q - (1 - e) c from c = 0, with the secant's eigenvalue e and q = (change . slope) / (change . moved).
+    """
+    along, square, forward = ((change * v).sum(1, keepdim=True) for v in (moved, change, slope))
+    e = square / along
+    fading = (math.exp(-h) - ((e - 1) * h).exp()) / (-math.expm1(-h) * e)
+    return (forward / (along - square) * (1 + fading)).where(e < -0.5, h / (2 * h_before))
+
+
 def _half_log_snr(alpha_bar: float) -> float:
     return math.inf if alpha_bar == 1 else (math.log(alpha_bar) - math.log1p(-alpha_bar)) / 2
 
@@ -173,9 +210,15 @@ def invert(eps: EpsModel, z: Tensor, grid: Grid, *, fixed_point: int = 0) -> Ten
     return z
 
 
-SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "heun"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_2m_secant", "heun"]
 
-_NAMED: dict[SamplerName, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m, "heun": heun}
+_NAMED: dict[SamplerName, Sampler] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_2m_secant": dpmpp_2m_secant,
+    "heun": heun,
+}
 
 
 def find_sampler(sampler: SamplerName | Sampler) -> Sampler:

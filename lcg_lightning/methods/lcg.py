@@ -62,8 +62,8 @@ class LatentClassifierGuidance(Method):
             samples follow p(z_0 | c); at other scales they follow p(z_0) p(c | z_0)^scale only roughly.
         tau: how far an edit may move from an observed source, in standard deviations of standardized latents; 0.25 by
             default.
-        sampler: sampler for generation: ddpm, ddim, dpmpp_2m, heun, or the import path of a sampler function or class
-            (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
+        sampler: sampler for generation: ddpm, ddim, dpmpp_2m, dpmpp_2m_secant, heun, or the import path of a sampler
+            function or class (:data:`lcg_lightning.diffusion.samplers.Sampler`), such as
             ``lcg_lightning.diffusion.samplers.PredictorCorrector``, which takes Langevin steps.
         steps: steps of sampler and inversion, on a grid evenly spaced in log-SNR; 2 or more. With an observed source
             the grid is an :func:`~lcg_lightning.diffusion.grids.observed_grid`, on which edits move by about 0.8 of

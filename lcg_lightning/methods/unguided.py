@@ -20,7 +20,7 @@ class Unguided(Method):
 
     Args:
         prior: checkpoint of a ``LatentPrior``.
-        sampler: ddpm, ddim, dpmpp_2m, heun, or the import path of a sampler function or class
+        sampler: ddpm, ddim, dpmpp_2m, dpmpp_2m_secant, heun, or the import path of a sampler function or class
             (:data:`lcg_lightning.diffusion.samplers.Sampler`).
         steps: number of sampling steps, on a grid evenly spaced in log-SNR; 2 or more.
 

@@ -11,6 +11,7 @@ from lcg_lightning.diffusion.samplers import (
     ddim,
     ddpm,
     dpmpp_2m,
+    dpmpp_2m_secant,
     find_sampler,
     heun,
     invert,
@@ -133,6 +134,52 @@ def test_second_order_samplers_converge_as_such_and_beat_ddim(sampler, name):
     assert covariance_error(sampler, grid) < 0.3 * covariance_error(ddim, grid)
 
 
+def linear_pull(eigenvalues, grid):
+    """x_0 = 1 + A (x - 1) with x = z / sqrt(a), as a noise prediction, and the flow's exact result.
+
+    dx/dt = x_0 - x, so x - 1 grows by expm((A - 1) t) in half the log-SNR t.
+    """
+    d = len(eigenvalues)
+    q, _ = torch.linalg.qr(start(d, d, seed=7))
+    pull = (q * torch.tensor(eigenvalues, dtype=torch.float64)) @ q.T
+    half = torch.logit(torch.tensor(grid.alpha_bar[:-1], dtype=torch.float64)) / 2
+
+    def eps(z, i):
+        a = grid.alpha_bar[i]
+        x = z / a**0.5
+        return (x - 1 - (x - 1) @ pull) * (a / (1 - a)) ** 0.5
+
+    def exact(z, i, j):
+        x = z / grid.alpha_bar[i] ** 0.5
+        grown = torch.linalg.matrix_exp((pull - torch.eye(d, dtype=torch.float64)) * (half[j] - half[i]))
+        return grid.alpha_bar[j] ** 0.5 * (1 + (x - 1) @ grown)
+
+    return eps, exact
+
+
+def test_secant_steps_are_exact_for_a_linear_pull():
+    """After the first step, which has no history; the plain form grows by 1.7 a step there."""
+    grid = logsnr_grid(SCHEDULE, 12)
+    eps, exact = linear_pull([-3.0] * 16, grid)
+    grid = Grid(grid.t[:-1], grid.alpha_bar[:-1])  # without the step to clean
+    first = ddim(eps, starting_at(start()), Grid(grid.t[:1], grid.alpha_bar[:2]))
+    expected = exact(first, 1, len(grid.t))
+    torch.testing.assert_close(dpmpp_2m_secant(eps, starting_at(start()), grid), expected, rtol=1e-10, atol=1e-10)
+    assert (dpmpp_2m(eps, starting_at(start()), grid) - expected).abs().max() > 100
+
+
+def test_secant_steps_are_of_second_order_and_better_where_stiff():
+    def error(sampler, n):
+        grid = logsnr_grid(SCHEDULE, n)
+        eps, exact = linear_pull([-3.0, -2.5, 0.0, 0.3, 0.5, 0.5, 0.7, 0.8], grid)
+        grid = Grid(grid.t[:-1], grid.alpha_bar[:-1])
+        z = start(d=8)
+        return (sampler(eps, starting_at(z), grid) - exact(z, 0, n - 1)).norm().item()
+
+    assert error(dpmpp_2m_secant, 12) < 0.1 * error(dpmpp_2m, 12)
+    assert 3 < error(dpmpp_2m_secant, 80) / error(dpmpp_2m_secant, 160) < 5
+
+
 def test_heun_is_exact_for_a_standard_normal():
     """The probability flow leaves standardized Gaussian data where they are; only the last step moves them."""
     grid = uniform_grid(SCHEDULE, 5)
@@ -213,7 +260,7 @@ def test_inversion_round_trip():
 
 @pytest.mark.parametrize(
     ("sampler", "evaluations"),
-    [("ddpm", 6), ("ddim", 6), ("dpmpp_2m", 6), ("heun", 11), (PredictorCorrector(2), 16)],
+    [("ddpm", 6), ("ddim", 6), ("dpmpp_2m", 6), ("dpmpp_2m_secant", 6), ("heun", 11), (PredictorCorrector(2), 16)],
 )
 def test_every_sampler_is_repeatable_keeps_dtype_and_is_counted(sampler, evaluations):
     grid = logsnr_grid(SCHEDULE, 6, *WHOLE)
@@ -233,7 +280,7 @@ def test_samplers_are_named_in_records():
     names = [sampler_text(s) for s in ("ddim", ddim, PredictorCorrector(2, 0.25))]
     room = "lcg_lightning.diffusion.samplers"
     assert names == ["ddim", f"{room}.ddim", f"{room}.PredictorCorrector(corrections=2, step_size=0.25)"]
-    with pytest.raises(UserError, match="unknown sampler 'dimm'; use ddpm, ddim, dpmpp_2m, heun or"):
+    with pytest.raises(UserError, match="unknown sampler 'dimm'; use ddpm, ddim, dpmpp_2m, dpmpp_2m_secant, heun or"):
         find_sampler("dimm")
 
 
