@@ -94,9 +94,9 @@ def dpmpp_2m_secant(eps: EpsModel, noise: Noise, grid: Grid) -> Tensor:
     With x = z / sqrt(a) and half the log-SNR as time, dx/dt = x_0(x, t) - x. Guidance at scale s pulls x_0 against x
     about s - 1 times as fast as x moves, and the extrapolation of DPM-Solver++ then overshoots from step to step. Here
     the last two predictions, whose difference is d, give a Jacobian of x_0 for each sample: d d^T / (d . dx), the
-    symmetric rank-one secant (Broyden, 1967, doi 10.1090/S0025-5718-1967-0224273-2). Where its eigenvalue is below -1/2,
-    x_0 follows it through the step, in the manner of exponential Rosenbrock methods (Hochbruck and Ostermann, 2010,
-    doi 10.1017/S0962492910000048); elsewhere the step is that of :func:`dpmpp_2m`. Both are of second order.
+    symmetric rank-one secant (Broyden, 1967, doi 10.1090/S0025-5718-1967-0224273-2). Where its eigenvalue is below
+    -1/2, x_0 follows it through the step, in the manner of exponential Rosenbrock methods (Hochbruck and Ostermann,
+    2010, doi 10.1017/S0962492910000048); elsewhere the step is that of :func:`dpmpp_2m`. Both are of second order.
     """
     z = noise(0)
     h_before, x_before, x0_before = math.inf, z, z
