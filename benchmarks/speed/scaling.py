@@ -106,6 +106,8 @@ def efficiency(where: str, root: Path, command: Command, work: tuple[int, int], 
 
     one, two = "one process", "two, time x 2"
     costs = take_turns({one: contestant(1), two: contestant(2)}, rounds, warm_up=0)
+    if min(*costs[one], *costs[two]) <= 0:
+        return unmeasured(where, "the work took no longer than set-up: too little of it, or other load on the machine")
     return compare(where, costs, two, one, faster=True, note=note)
 
 
