@@ -30,6 +30,10 @@ def test_latent_mlp_is_what_the_paper_draws(z_t):
             h = h * torch.sigmoid(h)
         expected.append(net.output.weight @ torch.cat([h, x]) + net.output.bias)
     torch.testing.assert_close(net(z, t), torch.stack(expected), rtol=1e-10, atol=1e-10)
+    kept = z.clone()
+    with torch.no_grad():  # activations are overwritten, the input is not
+        torch.testing.assert_close(net(z, t), torch.stack(expected), rtol=1e-10, atol=1e-10)
+    assert torch.equal(z, kept)
 
 
 @pytest.mark.parametrize("net", [LatentMLP(12, 20, 4), LatentClassifierNet(12, 5, hidden=20, layers=3, buckets=4)])
