@@ -20,7 +20,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 setup: $(VENV)/.done ## make the environment and install everything into it
 
 .PHONY: demo
-demo: setup ## SynthFaces from renders to leaderboard in runs/demo, 3 minutes on two cores
+demo: setup ## SynthFaces from renders to leaderboard in runs/demo, 2 minutes on two cores
 	$(VENV)/bin/python -m benchmarks.demo
 
 .PHONY: benchmark
