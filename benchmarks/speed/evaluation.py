@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from benchmarks.speed.commands import MOMENT, momentary
 from benchmarks.speed.measure import Row, compare
 from benchmarks.worlds import World
 from lcg_lightning.cli import run
@@ -31,10 +32,8 @@ def rows(tiny: bool) -> list[Row]:
     load_once()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         root = Path(folder)
-        world = World("synthfaces", root, {"train": 2 * n, "val": n, "test": n}, {"prior": 2, "classifier": 2})
-        for job in (*world.faces(), world.store(), *world.fits()):
-            run(job.argv) if job.argv[0] == "fit" else command(job.argv)
-        networks = {name: world.checkpoint(name, 0) for name in world.steps}
+        world = World("synthfaces", root, {"train": 2 * n, "val": n, "test": n}, MOMENT)
+        networks = momentary(world)
         found = []
         for task in TASKS:
             costs: dict[str, list[float]] = {"whole evaluation": [], "networks": []}
@@ -48,13 +47,6 @@ def rows(tiny: bool) -> list[Row]:
                     costs["networks"].append(clock.seconds)
             found.append(compare(f"{task}, n {n:,}", costs, "whole evaluation", "networks", at_least=AT_LEAST))
     return found
-
-
-def command(argv: tuple[str, ...]) -> None:
-    from lcg_lightning.cli import main
-
-    if main(argv):
-        raise RuntimeError(f"lcg {' '.join(argv)} failed")
 
 
 class Clock:

@@ -6,13 +6,12 @@ joining. What each must do for itself, such as the bootstrap over all samples, c
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.speed.commands import MOMENT, lcg, momentary
 from benchmarks.speed.measure import Row, compare, take_turns, unmeasured
 from benchmarks.speed.stores import random_store
 from benchmarks.worlds import CONFIGS, World
@@ -38,7 +37,7 @@ def rows(tiny: bool) -> list[Row]:
             for size, numbers in (TINY_SIZES if tiny else SIZES).items()
         ]
         worlds = {
-            n: World("synthfaces", root / str(n), {"train": n, "val": 256, "test": 256}, {"prior": 2, "classifier": 2})
+            n: World("synthfaces", root / str(n), {"train": n, "val": 256, "test": 256}, MOMENT)
             for n in (TINY_FACES if tiny else FACES)
         }
         return [
@@ -70,7 +69,7 @@ def fitting(
 
 def encoding(root: Path, worlds: dict[int, World], rounds: int) -> Row:
     for world in worlds.values():
-        run(world.faces()[0].argv)
+        lcg(world.faces()[0].argv)
 
     def command(n: int, out: Path, processes: int) -> Sequence[str]:
         strategy = "ddp" if processes == 2 else "auto"
@@ -84,9 +83,7 @@ def encoding(root: Path, worlds: dict[int, World], rounds: int) -> Row:
 def testing(root: Path, worlds: dict[int, World], samples: tuple[int, int], rounds: int) -> Row:
     """Evaluates networks that were trained for a moment: time does not depend on what they learned."""
     world = worlds[min(worlds)]
-    for job in (world.store(), *world.fits()):
-        run(job.argv)
-    networks = {name: world.checkpoint(name, 0) for name in world.steps}
+    networks = momentary(world)
 
     def command(n: int, out: Path, processes: int) -> Sequence[str]:
         more = BOTH if processes == 2 else ()
@@ -114,16 +111,7 @@ def efficiency(where: str, root: Path, command: Command, work: tuple[int, int], 
 def seconds(argv: Sequence[str], out: Path) -> float:
     """How long a command takes; what it wrote to ``out`` is removed."""
     begin = time.perf_counter()
-    run(argv)
+    lcg(argv, threads=1)
     taken = time.perf_counter() - begin
     shutil.rmtree(out)
     return taken
-
-
-def run(argv: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "lcg_lightning", *argv]
-    done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)}: {done.stderr[-500:]}")
