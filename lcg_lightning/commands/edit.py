@@ -1,6 +1,5 @@
 """``lcg edit``: edits images or stored latents by a sequence of conditions."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,19 +9,16 @@ from torch import Tensor
 
 from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.commands.output import check, write_images, write_latents
+from lcg_lightning.commands.sources import image_files, sampled, stored_rows
 from lcg_lightning.conditions import merge, parse, to_text
-from lcg_lightning.data.images import ImageFiles, find_images
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.files import atomic_folder
-from lcg_lightning.generators.base import Generator
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.base import Edit, Method, refuse_broken
 
 SHOWN = 12
-Sources = Callable[[Tensor], tuple[Tensor, Tensor | None]]
-"""Indices (B,) of sources -> their latents (B, *shape) and their image noise."""
 
 
 def edit(
@@ -30,8 +26,10 @@ def edit(
     store: Path,
     out: Path,
     method: Method = DEFAULT_METHOD,  # type: ignore[assignment] # the parser instantiates it
-    images: Path | None = None,
+    rows: list[int] | None = None,
     split: Literal["train", "val", "test"] = "test",
+    images: Path | None = None,
+    sample_seed: int | None = None,
     n: int | None = None,
     resize: bool = False,
     batch_size: int = 64,
@@ -40,6 +38,7 @@ def edit(
 ) -> Path:
     """Edit images, or latents of a store, by one condition after another.
 
+    Edits the first rows of a split unless rows, images or sample_seed say otherwise; give one of them.
     Writes latents.safetensors (N, edits + 1, ...), images/ and strips.png, sources first.
 
     Args:
@@ -49,9 +48,11 @@ def edit(
         out: output folder, which must be new or empty.
         method: class of a method, or a YAML file with its class_path and init_args; LatentClassifierGuidance by
             default. Its arguments follow as --method.prior FILE, --method.tau 1; --method.help CLASS lists them.
-        images: folder or LMDB of images to edit; by default rows of the store are edited.
+        rows: numbers of the rows to edit, from 0, such as '[5, 17]'.
         split: split of the store to take rows from.
-        n: number of images or rows, in order of name or row; by default all images, or 16 rows.
+        images: image file, or folder or LMDB of images, to edit.
+        sample_seed: edit faces that the generator samples with this seed; face i depends only on the seed and i.
+        n: number of sources, in order of row or name; by default all images, or 16 rows or sampled faces.
         resize: scale square images of another size.
         batch_size: latents edited at a time.
         generator: zoo name, generator file, YAML file (path and options, or class_path and init_args), or the content
@@ -62,28 +63,33 @@ def edit(
         raise UserError("lcg edit: no conditions; give at least one")
     if n is not None and n < 1:
         raise UserError(f"lcg edit: n is {n}; edit at least one")
+    if rows == []:
+        raise UserError("lcg edit: no rows; give at least one")
+    origins = {"rows": rows, "images": images, "sample_seed": sample_seed, "n": n}
+    given = [name for name, value in origins.items() if value is not None]
+    if len(given) > 1 and given != ["images", "n"] and given != ["sample_seed", "n"]:
+        raise UserError(f"lcg edit: {given[0]} and {given[1]} are both given; leave one of them out")
     check(out, batch_size, device)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)
     space = latents_store.space(decoder)
+    if images is not None:
+        sources = image_files(decoder, images, n, resize, device)
+    elif sample_seed is not None:
+        sources = sampled(decoder, sample_seed, n, device)
+    else:
+        sources = stored_rows(decoder, latents_store, split, rows, n, device)
     asked = [conditions] if isinstance(conditions, str) else conditions
     trees = [parse(text, latents_store.schema) for text in asked]
     edits = [Edit(tree, merge(trees[: k + 1])) for k, tree in enumerate(trees)]
     method.prepare(latents_store, space)
     method.to(device).eval()
     with atomic_folder(out) as part, torch.inference_mode():
-        if images is None:
-            rows = latents_store.split(split).latents[: n or 16]
-            count, read = len(rows), _stored(decoder, rows, device)
-        else:
-            found = sorted(find_images(images, decoder.image_size).items())
-            files = ImageFiles([image for _, image in found[:n]], decoder.image_size, resize=resize)
-            count, read = len(files), _encoded(decoder, files, device)
         results: list[Tensor] = []
         pictures: list[list[Tensor]] = [[] for _ in range(len(trees) + 1)]
-        for i in track(range(0, count, batch_size), description="Editing"):
-            index = torch.arange(i, min(i + batch_size, count))
-            w, noise = read(index)
+        for i in track(range(0, sources.count, batch_size), description="Editing"):
+            index = torch.arange(i, min(i + batch_size, sources.count))
+            w, noise = sources.read(index)
             edited = method.edit(space.standardize(w), edits)
             refuse_broken(edited, index, method.name)
             states = [w, *map(space.unstandardize, edited)]
@@ -98,24 +104,3 @@ def edit(
         figures.strips([(strip, ["source", *texts]) for strip in strips], part / "strips.png")
     print(f"wrote {out}")
     return out
-
-
-def _stored(generator: Generator, rows: Tensor, device: str) -> Sources:
-    """Rows (N, *shape) of a store."""
-
-    def read(index: Tensor) -> tuple[Tensor, Tensor | None]:
-        w = rows[index].to(device)
-        return w, generator.noise_of(0, index, w)
-
-    return read
-
-
-def _encoded(generator: Generator, files: ImageFiles, device: str) -> Sources:
-    """Images; if the generator can invert, with the noise that decodes to them."""
-
-    def read(index: Tensor) -> tuple[Tensor, Tensor | None]:
-        images = torch.stack([files[k] for k in index.tolist()]).to(device)
-        w = generator.encode(images)
-        return w, generator.invert(images, w) if generator.can("invert") else generator.noise_of(0, index, w)
-
-    return read

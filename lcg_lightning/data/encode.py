@@ -16,7 +16,6 @@ from lcg_lightning.data.rows import SPLITS, hash_splits
 from lcg_lightning.data.shards import Shards
 from lcg_lightning.data.store import Split, write_store
 from lcg_lightning.data.work import Loop, work
-from lcg_lightning.diffusion.noise import generator_of
 from lcg_lightning.errors import UserError
 from lcg_lightning.generators.base import Generator
 from lcg_lightning.judges.attribute import AttributeJudge
@@ -143,8 +142,7 @@ class _Drawing(nn.Module):
         self.generator, self.judge, self.seed = generator, judge, seed
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        draws = [self.generator.sample_latents(1, generator_of(self.seed, row)) for row in rows.tolist()]
-        latents = torch.cat(draws).to(rows.device)
+        latents = self.generator.latents_of(self.seed, rows).to(rows.device)
         noise = self.generator.noise_of(self.seed, rows, latents)
         outputs = self.judge(self.generator.decode(latents, noise))
         return latents, _within(self.judge.schema.predict(outputs), self.judge.schema)

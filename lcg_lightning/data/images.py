@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lcg_lightning.data.lmdb import LMDBImage, data_file, find_records, record
+from lcg_lightning.data.lmdb import LMDB_SUFFIXES, LMDBImage, data_file, find_records, record
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import require_file
 from lcg_lightning.kept import keeps
@@ -51,7 +51,7 @@ def find_images(folder: str | Path, size: int | None = None) -> dict[str, ImageR
     """
     folder = Path(folder)
     file = data_file(folder)
-    if file.is_file() and file.suffix in (".lmdb", ".mdb"):
+    if file.is_file() and file.suffix in LMDB_SUFFIXES:
         return {**find_records(folder, size)}
     if not folder.is_dir():
         raise UserError(f"{folder} is neither a folder nor an LMDB; give the folder that holds the images")

@@ -12,6 +12,8 @@ from typing import Any
 
 from lcg_lightning.errors import UserError
 
+LMDB_SUFFIXES = (".lmdb", ".mdb")
+
 
 @dataclass(frozen=True)
 class LMDBImage:

@@ -12,7 +12,13 @@ from lcg_lightning.errors import UserError
 
 
 def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded by non-negative integers; different integers give independent streams."""
+    """A generator seeded by integers; different integers give independent streams.
+
+    Raises:
+        UserError: an integer is negative.
+    """
+    if min(key) < 0:
+        raise UserError(f"seed {min(key)} must be 0 or more")
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0]) >> 1)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.conditions import Condition, merge, met, named, to_text
 from lcg_lightning.conditions.labels import per_sample
-from lcg_lightning.diffusion.noise import SampleNoise, generator_of
+from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.tasks import Task
 from lcg_lightning.formats.fingerprint import combine, digest
@@ -91,14 +91,3 @@ def check_sources(task: Task, generator: Generator, judged: bool) -> None:
         raise UserError(f"task {task.name}: this generator cannot sample sources; edit the store's rows instead")
     if task.sampled and not judged:
         raise UserError(f"task {task.name}: sampled sources have the labels that a judge reads; name a judge")
-
-
-def sampled_sources(generator: Generator, seed: int, index: Tensor) -> Tensor:
-    """A source (B, *latent_shape) for each sample, drawn from the generator's own distribution.
-
-    Args:
-        generator: one that can sample.
-        seed: the run's seed.
-        index: global sample indices (B,).
-    """
-    return torch.cat([generator.sample_latents(1, generator_of(seed, i)) for i in index.tolist()])

@@ -17,7 +17,7 @@ from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
 from lcg_lightning.data.rows import SPLITS
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import Diverged, UserError
-from lcg_lightning.evaluation.asking import Group, check_sources, groups, sampled_sources, survey
+from lcg_lightning.evaluation.asking import Group, check_sources, groups, survey
 from lcg_lightning.evaluation.costs import Costs
 from lcg_lightning.evaluation.decoding import Decoding
 from lcg_lightning.evaluation.estimates import Estimate
@@ -267,7 +267,7 @@ class Evaluation(LightningModule):
             if keep.any():
                 index, rows, labels = index[keep], batch["latents"][keep], batch["labels"][keep]
                 if self.task.sampled:
-                    rows = self.space.standardize(sampled_sources(self.generator, self.seed, index).to(rows))
+                    rows = self.space.standardize(self.generator.latents_of(self.seed, index).to(rows))
                     labels = self.schema.predict(self.decoding.of(rows, index)(rows).outputs)
                 for group in groups(self.task, labels, index, self.schema):
                     self._judge(rows[group.places], index[group.places], group)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.conditions import Condition
-from lcg_lightning.diffusion.noise import SampleNoise, sample_noise
+from lcg_lightning.diffusion.noise import SampleNoise, generator_of, sample_noise
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.fingerprint import fingerprint
 
@@ -139,6 +139,18 @@ class Generator(nn.Module, metaclass=_Frozen):
     def at_once(self, like: Tensor) -> int:
         """Rows to compute at a time, on the device of ``like``: the whole batch, except on a CPU."""
         return max(1, CPU_PIXELS // self.image_size**2) if like.device.type == "cpu" else max(1, len(like))
+
+    def latents_of(self, seed: int, index: Tensor) -> Tensor:
+        """Latents (B, *latent_shape) that belong to a run's samples, each drawn by itself.
+
+        Args:
+            seed: the run's seed.
+            index: global sample indices (B,).
+
+        Raises:
+            UserError: this generator has no distribution to draw from, or the seed is negative.
+        """
+        return torch.cat([self.sample_latents(1, generator_of(seed, i)) for i in index.tolist()])
 
     def noise_of(self, seed: int, index: Tensor, like: Tensor) -> Tensor | None:
         """The noise (B, *noise_shape) that belongs to a run's samples; None if ``noise_shape`` is None.

@@ -1,6 +1,7 @@
 """The command line as a user meets it: every configuration parses, every mistake is one line."""
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -8,6 +9,7 @@ from safetensors import safe_open
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.cli import COMMANDS, main, run
 from lcg_lightning.data.store import LatentStore, write_store
+from lcg_lightning.generators.load import load_generator
 from tests.conftest import ROOT
 from tests.evaluation import small
 
@@ -117,6 +119,65 @@ def test_editing_starts_from_images_or_rows(world, tmp_path):
     assert main(["edit", edits, str(world.store), str(files), *options, *images]) == 0
     assert (files / "strips.png").exists()
     assert len(list((files / "images").iterdir())) == 6
+
+
+def edited(world, out, *options):
+    """Edits without networks; images by name, and the latents."""
+    assert main(["edit", "Smiling", str(world.store), str(out), "--method=LatentArithmetic", *map(str, options)]) == 0
+    pictures = {path.name: path.read_bytes() for path in (out / "images").iterdir()}
+    return pictures, safetensors.torch.load_file(out / "latents.safetensors")["latents"]
+
+
+def renamed(pictures, places):
+    return {f"{new:05d}-{k}.png": pictures[f"{old:05d}-{k}.png"] for new, old in enumerate(places) for k in (0, 1)}
+
+
+def test_chosen_sources_give_the_pictures_of_the_whole_run(world, tmp_path):
+    """One at a time, so that the same sums are computed."""
+    alone = "--batch_size=1"
+    whole, latents = edited(world, tmp_path / "whole", "--n=9", alone)
+    rows, chosen = edited(world, tmp_path / "rows", "--rows=[7, 2]", alone)
+    assert rows == renamed(whole, [7, 2])
+    assert torch.equal(chosen, latents[[7, 2]])
+    train = edited(world, tmp_path / "train", "--rows=[299]", "--split=train", alone)[1]
+    assert torch.equal(train[0, 0], LatentStore.open(world.store).split("train").latents[299])
+    files = sorted((world.faces / "images").iterdir())
+    folder, _ = edited(world, tmp_path / "folder", "--images", world.faces / "images", "--n=3", alone)
+    file, _ = edited(world, tmp_path / "file", "--images", files[2])
+    assert file == renamed(folder, [2])
+
+
+def test_sampled_faces_are_those_of_an_evaluation(world, tmp_path):
+    faces, latents = edited(world, tmp_path / "faces", "--sample_seed=3", "--n=4", "--batch_size=3")
+    _, again = edited(world, tmp_path / "again", "--sample_seed=3", "--n=2")
+    assert torch.equal(again[:, 0], latents[:2, 0])
+    generator = load_generator("synthfaces")
+    assert torch.equal(latents[:, 0], generator.latents_of(3, torch.arange(4)))
+    assert latents[:, 0].unique(dim=0).shape == latents[:, 0].shape
+    assert not torch.equal(latents[0, 0], generator.latents_of(4, torch.arange(1))[0])
+    assert len(set(faces.values())) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows=[31]"], "no row 31 in the test split; its 31 rows count from 0"),
+        (["--rows=[-1]"], "no row -1 in the test split"),
+        (["--rows=[]"], "no rows; give at least one"),
+        (["--rows=[x]"], "rows"),
+        (["--rows=[3]", "--images=faces"], "rows and images are both given"),
+        (["--rows=[3]", "--n=2"], "rows and n are both given"),
+        (["--images=faces", "--sample_seed=1"], "images and sample_seed are both given"),
+        (["--sample_seed=-1"], "seed -1 must be 0 or more"),
+        (["--images=nowhere.png"], "nowhere.png cannot be read"),
+        (["--images=words.txt"], "not a JPEG, PNG, WEBP or BMP file"),
+    ],
+)
+def test_wrong_sources(options, message, world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text("no image")
+    assert message in fails(capsys, "edit", "Smiling", world.store, "out", "--method=LatentArithmetic", *options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_latents_that_are_not_finite_leave_nothing(tmp_path, capsys):
