@@ -61,7 +61,7 @@ def write_leaderboard(folder: Path, out: Path | None = None, pictures: bool = Tr
             figures[title] = figure
     for name, content in {
         "leaderboard.md": text.markdown(rows, figures),
-        "leaderboard.html": page(folder, rows, pictures),
+        "leaderboard.html": page(folder, rows, pictures, out),
         "leaderboard.json": json.dumps(rows, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }.items():
         with atomic(out / name) as temporary:

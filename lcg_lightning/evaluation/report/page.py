@@ -1,24 +1,29 @@
 """The leaderboard as one HTML page that needs nothing else."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lcg_lightning.evaluation import plots, records
 from lcg_lightning.evaluation.report import svg
 from lcg_lightning.evaluation.report.columns import Row, best, columns, hint, keys, reason, titled
-from lcg_lightning.evaluation.report.pictures import galleries
+from lcg_lightning.evaluation.report.pictures import galleries, link
 from lcg_lightning.evaluation.report.text import MISSING, NOTE, Said, described
 
+Links = Callable[[str], str | None]
+"""The path of a record -> the address of its samples' picture, if the page can show it."""
 
-def page(folder: Path, rows: Sequence[Row], pictures: bool = True) -> str:
+
+def page(folder: Path, rows: Sequence[Row], pictures: bool = True, out: Path | None = None) -> str:
     """The page of all rows: tables, trade-off curves, edits side by side, figures over curvature, commands.
 
     Args:
         folder: folder with the records, where edits are kept beside them.
         rows: the leaderboard's rows.
         pictures: whether edits are shown side by side.
+        out: folder of the page, which shows the samples of records below it; by default ``folder``.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -29,8 +34,10 @@ def page(folder: Path, rows: Sequence[Row], pictures: bool = True) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    links = partial(link, folder, folder if out is None else out)
     tasks = [
-        _task(folder if pictures else None, title, members, f"t{i}") for i, (title, members) in enumerate(titled(rows))
+        _task(folder if pictures else None, links, title, members, f"t{i}")
+        for i, (title, members) in enumerate(titled(rows))
     ]
     text: str = environment.get_template("page.html.j2").render(
         tasks=tasks, note=NOTE, curvature=_curvature(rows), runs=sum(len(row["runs"]) for row in rows), missing=MISSING
@@ -38,7 +45,7 @@ def page(folder: Path, rows: Sequence[Row], pictures: bool = True) -> str:
     return text
 
 
-def _task(folder: Path | None, title: str, rows: Sequence[Row], name: str) -> dict[str, Any]:
+def _task(folder: Path | None, links: Links, title: str, rows: Sequence[Row], name: str) -> dict[str, Any]:
     shared, about, *after = described(rows)
     del about["Method"]
     stated, spent, settings = (_words(rows, said) for said in (about, *after))
@@ -56,7 +63,7 @@ def _task(folder: Path | None, title: str, rows: Sequence[Row], name: str) -> di
         "settings": settings,
         "figures": figures,
         "lines": [
-            {"row": row, "index": i, "cells": [_cell(row, each) for each in figures], **_details(row)}
+            {"row": row, "index": i, "cells": [_cell(row, each) for each in figures], **_details(row, links)}
             for i, row in enumerate(rows)
         ],
         "curves": [svg.inline(figure, f"{name}c{i}") for i, figure in enumerate(curves) if figure is not None],
@@ -88,8 +95,8 @@ def _cell(row: Row, figure: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _details(row: Row) -> dict[str, Any]:
-    """What the page shows of a row when it is opened: commands, single runs, and differences from the best."""
+def _details(row: Row, links: Links) -> dict[str, Any]:
+    """What the page shows of a row when it is opened: commands, samples, single runs, differences from the best."""
     by_name = {column.name: column for column in map(records.column_of_json, row["columns"])}
     gaps = [
         f"{by_name[name].heading}: {column_of(by_name[name], gap)} from {gap['from']}"
@@ -99,6 +106,7 @@ def _details(row: Row) -> dict[str, Any]:
         {
             **run,
             "line": shlex.join(run["command"]) if run["command"] else None,
+            "picture": links(run["record"]),
             "shown": ", ".join(
                 f"{by_name[name].heading} {by_name[name].shown(x)}" for name, x in run["figures"].items()
             ),

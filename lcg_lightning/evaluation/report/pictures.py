@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.report.columns import Row
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _EDITS = "edits.png"
+_SAMPLES = "samples.png"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,20 @@ def galleries(folder: Path, rows: Sequence[Row]) -> list[Gallery]:
         if all(strip.row["method"] != row["method"] for strip in gallery.strips):
             gallery.strips.append(Strip(row, results, _hits(record, len(asked))))
     return list(found.values())
+
+
+def link(folder: Path, out: Path, record: str) -> str | None:
+    """The address of a run's picture of samples, as seen from the page; None if it is not below the page's folder.
+
+    Args:
+        folder: folder with the records.
+        out: folder of the page.
+        record: the record's path below ``folder``.
+    """
+    path, top = (folder / record).with_name(_SAMPLES).resolve(), out.resolve()
+    if Path(record).name != "record.json" or not path.is_file() or not path.is_relative_to(top):
+        return None
+    return quote(path.relative_to(top).as_posix())
 
 
 def _read(path: Path) -> tuple[list[str], list[str], list[str]]:

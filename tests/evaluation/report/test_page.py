@@ -152,6 +152,20 @@ def test_curves_are_drawn_in_the_pages_colours(text):
     assert "#222222" not in text
 
 
+def test_a_row_shows_its_samples_where_the_page_can_reach_them(tmp_path):
+    made.run(tmp_path / "board/a # b", figures(0), method="shown")
+    made.run(tmp_path / "board/bare", figures(1), method="bare")
+    (tmp_path / "board/a # b/samples.png").touch()
+    for out in ("board", "board/below", "elsewhere"):
+        assert main(["leaderboard", str(tmp_path / "board"), f"--out={tmp_path / out}"]) == 0
+    page = Page((tmp_path / "board/leaderboard.html").read_text())
+    (image,) = page.all("img")
+    assert image[1]["src"] == "a%20%23%20b/samples.png"
+    assert "shown" in image[1]["alt"]
+    for out in ("board/below", "elsewhere"):
+        assert not Page((tmp_path / out / "leaderboard.html").read_text()).all("img")
+
+
 def test_pictures_that_are_broken_are_left_out_with_a_warning(tmp_path, caplog):
     made.run(tmp_path / "a", figures(0))
     (tmp_path / "a" / gallery.EDITS).write_bytes(b"\x89PNG half")
