@@ -29,6 +29,14 @@ MAX_DEPTH = 50
 """Deepest nesting of parentheses and negations; deeper texts are refused."""
 
 
+class ConditionError(UserError):
+    """A text that is not a condition; the message shows the text, shortened, before the complaint."""
+
+    complaint: str = ""
+    column: int | None = None
+    """Where the complaint begins, counted from 1; None if it is about the whole."""
+
+
 def to_text(condition: Condition, schema: AttributeSchema) -> str:
     """The text that :func:`parse` reads back as the same tree; per-sample targets are shown as ``Name=?``."""
     match condition:
@@ -68,15 +76,14 @@ def parse(text: str, schema: AttributeSchema) -> Condition:
         schema: the attributes that may be named; case is ignored.
 
     Raises:
-        UserError: a syntax error (the message gives the column, counted from 1), a condition that nothing satisfies,
-            such as ``A & ~A`` or two numbers for one attribute, or a condition with too many cases.
+        ConditionError: a syntax error (the message gives the column, counted from 1), a condition that nothing
+            satisfies, such as ``A & ~A`` or two numbers for one attribute, or a condition with too many cases.
     """
-    parser = _Parser(text, schema)
-    condition = parser.parse()
+    condition = _Parser(text, schema).parse()
     try:
         refuse_impossible(condition, schema)
     except UserError as error:
-        raise UserError(f"{parser.shown}: {str(error).removeprefix('condition: ')}") from None
+        raise _refusal(text, str(error).removeprefix("condition: ")) from None
     return condition
 
 
@@ -210,13 +217,16 @@ class _Parser:
 
     def fail(self, complaint: str, column: int | None = None) -> NoReturn:
         found = "" if column or not self.peek() else f", found {self.peek()!r}"
-        raise UserError(f"{self.shown}: column {column or self.column}: {complaint}{found}")
+        raise _refusal(self.text, f"{complaint}{found}", column or self.column)
 
-    @property
-    def shown(self) -> str:
-        """The text as messages show it: on one line, and shortened."""
-        line = re.sub(r"\s", " ", self.text)
-        return f'condition "{line if len(line) <= 200 else line[:199] + "…"}"'
+
+def _refusal(text: str, complaint: str, column: int | None = None) -> ConditionError:
+    line = re.sub(r"\s", " ", text)
+    shown = line if len(line) <= 200 else line[:199] + "…"
+    place = "" if column is None else f"column {column}: "
+    error = ConditionError(f'condition "{shown}": {place}{complaint}')
+    error.complaint, error.column = complaint, column
+    return error
 
 
 def _number(word: str) -> float:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lcg_lightning.conditions import And, Is, Not, Or, Scaled, conjunction, parse, to_text
-from lcg_lightning.conditions.language import MAX_DEPTH
+from lcg_lightning.conditions.language import MAX_DEPTH, ConditionError
 from lcg_lightning.errors import UserError
 from tests.conditions.schema import SCHEMA, F, H, S
 
@@ -67,11 +67,12 @@ def test_text_is_the_plainest():
     ],
 )
 def test_mistakes_are_pointed_at(text, column, complaint):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(ConditionError) as caught:
         parse(text, SCHEMA)
     message = str(caught.value)
-    assert message.startswith(f'condition "{text}": column {column}: ')
-    assert complaint in message
+    assert message == f'condition "{text}": column {column}: {caught.value.complaint}'
+    assert caught.value.column == column
+    assert complaint in caught.value.complaint
     assert "\n" not in message
 
 
