@@ -89,11 +89,11 @@ def trade_off(rows: Sequence[Mapping[str, Any]], against: str, title: str = "") 
     with _style():
         figure, (axes,) = _figure(1, title)
         _draw_lines(axes, lines, against, "acc_joint")
-        for i, (label, points) in enumerate(lines.items()):
+        for label, points in lines.items():
             for row in points:
                 if row["scale"] is not None and len(scales[label]) > 1:
-                    at, colour = (row[against], row["acc_joint"]), _COLOURS[i % len(_COLOURS)]
-                    axes.annotate(f"{row['scale']:g}", at, (6, 5), textcoords="offset points", fontsize=8, color=colour)
+                    at = (row[against], row["acc_joint"])
+                    axes.annotate(f"{row['scale']:g}", at, (6, 5), textcoords="offset points", fontsize=8)
         _legend(figure, axes, len(lines), note)
     return figure
 

@@ -1,5 +1,6 @@
 """Figures as inline SVG, in the colours of the page that holds them."""
 
+import html
 import io
 import re
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ def inline(figure: "Figure", name: str) -> str:
     """A figure as an ``svg`` element for HTML: no reference outside of itself, ids that begin with ``name``.
 
     Ink becomes the page's text color and the grid its ``--line``, so that the figure is readable in a dark page. Words
-    stay text, and coordinates have two decimals, so that a page of many figures stays small.
+    stay text, and coordinates have two decimals, so that a page of many figures stays small. A screen reader says what
+    the axes say.
     """
     import matplotlib as mpl
 
@@ -31,7 +33,9 @@ def inline(figure: "Figure", name: str) -> str:
     text = re.sub(r"<!--.*?-->", "", text, flags=re.S).replace("xlink:href", "href")
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 role="img">', text, count=1)
+    axes = "; ".join(f"{axes.get_ylabel()} against {axes.get_xlabel()}" for axes in figure.axes)
+    told = f'role="img" aria-label="{html.escape(axes)}"'
+    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda box: f"<svg {box[1]} {told}>", text, count=1)
     text = re.sub(r"<[^>]*>", _short, re.sub(r">\s+<", "><", text))
     text = text.replace(INK.lower(), "currentColor").replace("#999999", "currentColor")
     return text.replace(FAINT.lower(), "var(--line)").strip()

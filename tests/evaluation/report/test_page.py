@@ -16,10 +16,8 @@ from lcg_lightning.cli import main
 from lcg_lightning.evaluation import gallery
 from lcg_lightning.evaluation.report import svg
 from tests.evaluation.report import made
-from tests.evaluation.test_leaderboard import FINGERPRINTS
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "path", "use"}
-N = 40
 
 
 class Page(HTMLParser):
@@ -52,42 +50,9 @@ class Page(HTMLParser):
         return [e for e in self.found if e[0] == tag and attributes.items() <= e[1].items()]
 
 
-def figures(seed, hits=None):
-    rng = np.random.default_rng(seed)
-    joint = (rng.random(N) < 0.7).astype(float) if hits is None else np.array(hits + [1.0] * (N - len(hits)))
-    return {"acc_joint": joint, "id_distance": rng.uniform(0, 0.3, N)}
-
-
-def config(curvature, scale):
-    task = {"class_path": "Editing", "init_args": {}}
-    method = {"class_path": "LCG", "init_args": {"scale": scale}}
-    return {"task": task, "method": method, "generator": {"path": "synthfaces-exact", "curvature": curvature}}
-
-
-def world(curvature):
-    return FINGERPRINTS | {"generator": f"{curvature:.1f}", "store": f"{curvature:.1f}"}
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two methods at two strengths in a linear and a curved world, an evil name, one that diverged, and seeds."""
-    folder = tmp_path_factory.mktemp("board")
-    images = torch.linspace(-1, 1, 8)[:, None, None, None, None].expand(8, 2, 3, 4, 4)  # (k, source and edit, ...)
-    kept = [(i, x, ["source", "Hat <b>"]) for i, x in enumerate(images)]
-    for k, method in enumerate(("lcg", "<script>alert(1)</script>")):
-        for curvature in (0.0, 0.5):
-            for scale in (1.0, 2.0):
-                name = f"{k}-{curvature}-{scale}"
-                command = ["lcg", "test", f"--name={method}", "--out=a b"]
-                setting = {"config": config(curvature, scale), "fingerprints": world(curvature)}
-                hits = [1.0, 0.0, float("nan")] if k == 0 else None
-                made.run(folder / name, figures(k, hits), method=method, scale=None, command=command, **setting)
-                gallery.keep(kept, folder / name / gallery.EDITS)
-    failed = {"metrics": {}, "failure": "latents & more", "config": config(0.5, 9.0), "fingerprints": world(0.5)}
-    made.records.write(made.record(method="lace", columns=made.COLUMNS, n=N, **failed), folder / "failed/record.json")
-    for seed in range(2):
-        made.run(folder / f"seed{seed}", figures(seed), task="other", **made.trained(seed))
-    return folder
+    return made.board(tmp_path_factory.mktemp("board"))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +105,7 @@ def test_edits_are_side_by_side_with_hits_and_misses(text):
     assert len(gallery_of_worlds) == 2
     cells = [e for e in page.found if e[0] == "td" and e[1].get("class") in ("hit", "miss", "")]
     assert [e[1]["class"] for e in cells[:8]] == ["hit", "miss", "", *["hit"] * 5]
-    image = page.all("img", alt="edit 8")[0][1]["src"].split(",")[1]
+    image = page.all("img", alt="lcg, edit 8")[0][1]["src"].split(",")[1]
     assert np.asarray(Image.open(io.BytesIO(base64.b64decode(image)))).tolist() == [[[255] * 3] * 4] * 4
 
 
@@ -167,7 +132,7 @@ def test_a_row_shows_its_samples_where_the_page_can_reach_them(tmp_path):
 
 
 def test_pictures_that_are_broken_are_left_out_with_a_warning(tmp_path, caplog):
-    made.run(tmp_path / "a", figures(0))
+    made.run(tmp_path / "a", made.figures(0))
     (tmp_path / "a" / gallery.EDITS).write_bytes(b"\x89PNG half")
     assert main(["leaderboard", str(tmp_path)]) == 0
     assert "not shown: " in caplog.text
@@ -175,7 +140,7 @@ def test_pictures_that_are_broken_are_left_out_with_a_warning(tmp_path, caplog):
     assert json.loads((tmp_path / "leaderboard.json").read_text())[0]["method"] == "lcg"
 
 
-@pytest.mark.parametrize("n", [3, N])
+@pytest.mark.parametrize("n", [3, made.N])
 def test_hits_are_those_of_the_run_that_the_pictures_belong_to(n, tmp_path):
     """Eight pictures, of which only n have figures; a record beside them, and figures of another run, mark nothing."""
     kept = [(i, torch.zeros(2, 3, 4, 4), ["source", "Hat"]) for i in range(8)]
