@@ -3,6 +3,9 @@ PYTHON ?= python3
 RUN := $(VENV)/bin/python -m lcg_lightning
 # Two threads that wait for work by sleeping share a busy machine better than two that spin.
 export OMP_WAIT_POLICY ?= PASSIVE
+# apt-get that gives up soon where there is no network.
+APT := DEBIAN_FRONTEND=noninteractive timeout 300 apt-get -qq -o APT::Update::Error-Mode=any -o Acquire::Retries=0 \
+	-o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10
 
 .DEFAULT_GOAL := help
 
@@ -37,8 +40,14 @@ leaderboard: setup ## the benchmark's pages once more, from the records in runs/
 	$(RUN) leaderboard runs/benchmark/test --out benchmarks/results/test
 	$(RUN) leaderboard runs/benchmark/search --out benchmarks/results/search --pictures false
 
+.PHONY: browser
+browser: ## Debian's chromium for the tests in a browser: installed where root has apt-get, else those tests are skipped
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && $(APT) update && $(APT) install --yes --no-install-recommends chromium chromium-driver; } \
+		>/dev/null 2>&1 || echo "no chromium, and none could be installed: tests in a browser are skipped"
+
 .PHONY: test
-test: lint ## ruff and mypy, then all tests
+test: lint browser ## ruff and mypy, then all tests
 	$(VENV)/bin/python -m pytest
 
 .PHONY: lint
