@@ -118,8 +118,8 @@ def test_curves_are_drawn_in_the_pages_colours(text):
 
 
 def test_a_row_shows_its_samples_where_the_page_can_reach_them(tmp_path):
-    made.run(tmp_path / "board/a # b", figures(0), method="shown")
-    made.run(tmp_path / "board/bare", figures(1), method="bare")
+    made.run(tmp_path / "board/a # b", made.figures(0), method="shown")
+    made.run(tmp_path / "board/bare", made.figures(1), method="bare")
     (tmp_path / "board/a # b/samples.png").touch()
     for out in ("board", "board/below", "elsewhere"):
         assert main(["leaderboard", str(tmp_path / "board"), f"--out={tmp_path / out}"]) == 0
