@@ -33,8 +33,8 @@ def inline(figure: "Figure", name: str) -> str:
     text = re.sub(r"<!--.*?-->", "", text, flags=re.S).replace("xlink:href", "href")
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    axes = "; ".join(f"{axes.get_ylabel()} against {axes.get_xlabel()}" for axes in figure.axes)
-    told = f'role="img" aria-label="{html.escape(axes)}"'
+    words = "; ".join(f"{axes.get_ylabel()} against {axes.get_xlabel()}" for axes in figure.axes)
+    told = f'role="img" aria-label="{html.escape(words)}"'
     text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda box: f"<svg {box[1]} {told}>", text, count=1)
     text = re.sub(r"<[^>]*>", _short, re.sub(r">\s+<", "><", text))
     text = text.replace(INK.lower(), "currentColor").replace("#999999", "currentColor")
