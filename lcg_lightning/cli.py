@@ -38,6 +38,7 @@ COMMANDS = {
     "sample": Command(f"{_HERE}.sample", "sample", "Sample images that satisfy a condition.", 2),
     "edit": Command(f"{_HERE}.edit", "edit", "Edit images, or latents of a store, by one condition after another.", 2),
     "leaderboard": Command(f"{_HERE}.leaderboard", "leaderboard", "Write tables and figures from records."),
+    "studio": Command(f"{_HERE}.studio", "studio", "Edit faces, sample and compare in the browser."),
     "sweep": Command(f"{_HERE}.sweep", "sweep", "Search an evaluation's options, as a W&B sweep file asks."),
     "export-zoo": Command(f"{_HERE}.export_zoo", "export_zoo", "Write the zoo's weights and cards."),
 }

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lcg_lightning.devices import refuse_missing
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic, ensure_creatable
 
@@ -24,11 +24,7 @@ def check(out: Path, batch_size: int, device: str) -> None:
     ensure_creatable(out)
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
-    try:
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"device {device!r} cannot be used ({reason}); try cpu") from None
+    refuse_missing(device)
 
 
 def write_images(part: Path, images: Tensor, first: int, suffix: str = "") -> None:

@@ -157,7 +157,7 @@ class ImageFiles(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         ref = self.refs[index]
-        image = _rgb(open_image(ref), ref)
+        image = rgb(open_image(ref), ref)
         expected = (self.size, self.size)
         if image.size != expected and self.resize and image.width == image.height:
             image = image.resize(expected, Image.Resampling.LANCZOS)
@@ -168,7 +168,12 @@ class ImageFiles(Dataset[Tensor]):
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def _rgb(image: Image.Image, ref: ImageRef) -> Image.Image:
+def rgb(image: Image.Image, ref: ImageRef) -> Image.Image:
+    """The image with 8 bits for each of red, green and blue.
+
+    Raises:
+        UserError: more bits, another colour space, or transparent pixels.
+    """
     if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA"):
         raise UserError(f"{ref} has mode {image.mode}; save it as 8-bit RGB")
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):

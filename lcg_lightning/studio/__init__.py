@@ -1,0 +1,1 @@
+"""The studio: edits, samples and comparisons in the browser."""

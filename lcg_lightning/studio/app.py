@@ -1,0 +1,72 @@
+"""The studio's page and its server."""
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+
+import gradio as gr
+
+from lcg_lightning.errors import UserError
+from lcg_lightning.studio.edit_page import edit_page
+from lcg_lightning.studio.uploads import MOST_BYTES, keep_swept
+from lcg_lightning.studio.workshop import Workshop
+
+PAGES: Mapping[str, Callable[[Workshop], None]] = {"Edit": edit_page}
+"""What draws each tab."""
+VISITORS = 64
+"""Visitors whose sessions are kept, the latest ones."""
+
+
+def build(workshop: Workshop) -> gr.Blocks:
+    """The page with all tabs."""
+    with gr.Blocks(title="lcg studio", analytics_enabled=False) as page:
+        gr.HTML("<h1>lcg studio</h1>")
+        with gr.Tabs():
+            for name, draw in PAGES.items():
+                with gr.Tab(name):
+                    draw(workshop)
+    return page
+
+
+def serve(workshop: Workshop, host: str, port: int, open_browser: bool) -> None:
+    """Serves the page until it is interrupted.
+
+    Raises:
+        UserError: the port is in use, or the host is not of this machine.
+    """
+    refuse_used(host, port)
+    with tempfile.TemporaryDirectory(prefix="lcg-studio-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        keep_swept(Path(folder))
+        page = build(workshop)
+        page.queue(max_size=4 * VISITORS)
+        page.launch(
+            server_name=host, server_port=port, share=False, inbrowser=open_browser, quiet=True,
+            prevent_thread_lock=True, footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False,
+            max_file_size=MOST_BYTES, state_session_capacity=VISITORS,
+            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            css_paths=Path(__file__).with_name("page.css"),
+            app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+        )  # fmt: skip
+        print(f"The studio is at http://{host}:{port} ; Ctrl-C ends it.", flush=True)
+        try:
+            while True:
+                time.sleep(3600)
+        finally:
+            page.close(verbose=False)
+
+
+def refuse_used(host: str, port: int) -> None:
+    """Raises a UserError unless a server can listen at a port."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"lcg studio: cannot listen at {host}:{port} ({reason}); give another --port") from None

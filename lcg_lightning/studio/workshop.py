@@ -1,0 +1,160 @@
+"""What all visitors of the studio share and none changes: store, generator, methods, and the thread they use."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.data.space import LatentSpace
+from lcg_lightning.data.store import LatentStore, Split
+from lcg_lightning.errors import UserError
+from lcg_lightning.formats.descriptions import Spec
+from lcg_lightning.generators.base import Generator
+from lcg_lightning.generators.load import load_generator
+from lcg_lightning.judges.identity import IdentityNetwork
+from lcg_lightning.judges.load import load_identity_network, refuse_size
+from lcg_lightning.kept import load_once
+from lcg_lightning.methods.base import Method
+from lcg_lightning.models.clean import CleanClassifier
+from lcg_lightning.studio.contestants import contestants
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SPLIT = "test"
+"""Split of the store whose faces visitors edit."""
+
+
+class Bench:
+    """One thread on which all heavy work is done in turn, so that several visitors' work does not pile up.
+
+    What is loaded and fitted there is kept (:mod:`lcg_lightning.kept`).
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "studio", initializer=load_once)
+
+    def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``work`` gives, computed without gradients; waits for it, and raises what it raises."""
+        return self._thread.submit(torch.inference_mode()(work), *args, **kwargs).result()
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """What a page needs to answer any visitor."""
+
+    store: LatentStore
+    space: LatentSpace
+    methods: Mapping[str, Method]
+    """Prepared methods by title; the first is the command line's."""
+    classifier: nn.Module
+    """A ``LatentClassifier`` or ``CleanClassifier`` of the store's attributes."""
+    identity: IdentityNetwork | None
+    """What compares who is shown; None where the zoo's network does not take the generator's images."""
+    generator_spec: Spec
+    """The generator as the command line names it."""
+    device: str
+    records: Path | None
+    """Folder with the records of the Compare page."""
+    bench: Bench
+
+    @property
+    def main(self) -> Method:
+        """The command line's method."""
+        return next(iter(self.methods.values()))
+
+    @property
+    def schema(self) -> AttributeSchema:
+        """The attributes that can be asked for."""
+        return self.store.schema
+
+    @property
+    def generator(self) -> Generator:
+        """What decodes."""
+        return self.space.generator
+
+    @property
+    def faces(self) -> Split:
+        """The rows that visitors edit."""
+        return self.store.split(SPLIT)
+
+    def read(self, z: Tensor) -> Tensor:
+        """The classifier's outputs (B, K) for standardized latents (B, D)."""
+        if isinstance(self.classifier, CleanClassifier):
+            outputs: Tensor = self.classifier(z)
+        else:
+            outputs = self.classifier(z, torch.zeros(len(z), device=z.device))
+        return outputs
+
+    def prepared(self, method: Method) -> Method:
+        """A method ready to edit; networks and fits that an earlier one needed are not loaded again."""
+        if method not in self.methods.values():
+            method.prepare(self.store, self.space)
+            method.to(self.device).eval()
+        return method
+
+
+def open_workshop(
+    store: Path,
+    method: Method,
+    generator: Spec = "synthfaces",
+    device: str = "cpu",
+    records: Path | None = None,
+    tell: Callable[[str], Any] = lambda text: None,
+) -> Workshop:
+    """Loads everything and prepares every method.
+
+    Args:
+        store: latent store that the method was trained on.
+        method: the main one, which must have a classifier.
+        generator: as the command line names it.
+        device: where to compute.
+        records: folder with records.
+        tell: is told what is being done, and which method is left out for which reason.
+
+    Raises:
+        UserError: parts that do not fit each other, or a method without a classifier.
+    """
+    bench = Bench()
+
+    def load() -> Workshop:
+        tell("Loading the generator")
+        decoder = load_generator(generator).to(device)
+        tell("Reading the store")
+        opened = LatentStore.open(store, decoder)
+        if not opened.sizes.get(SPLIT):
+            raise UserError(f"lcg studio: {store} has no {SPLIT} split, whose faces visitors edit; make one that has")
+        space = opened.space(decoder)
+        ready: dict[str, Method] = {}
+        for name, make in contestants(method).items():
+            tell(f"Preparing {name}")
+            try:
+                each = make()
+                each.prepare(opened, space)
+            except UserError as error:
+                if not ready:  # the main one
+                    raise
+                tell(f"{name} is left out: {error}")
+            else:
+                ready[name] = each.to(device).eval()
+        classifier = getattr(method, "classifier", None)
+        if not isinstance(classifier, nn.Module):
+            raise UserError(f"lcg studio: method {method.name} has no classifier to read attributes with; name one")
+        return Workshop(opened, space, ready, classifier, _identity(decoder, device), generator, device, records, bench)
+
+    return bench.do(load)
+
+
+def _identity(generator: Generator, device: str) -> IdentityNetwork | None:
+    """The zoo's identity network, if it takes the generator's images."""
+    network = load_identity_network("synthfaces")
+    try:
+        refuse_size(network, generator.image_size)
+    except UserError:
+        return None
+    return network.to(device)
