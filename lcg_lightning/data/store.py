@@ -4,10 +4,11 @@ import hashlib
 import json
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,7 +32,34 @@ class Split(NamedTuple):
 
     latents: Tensor
     labels: Tensor
-    ids: list[str]
+    ids: Sequence[str]
+
+
+class _Ids(Sequence[str]):
+    """A JSON list of names that is parsed when one is asked for: a million would take 70 MB, and few need them."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        plain = text.replace("\\\\", "")  # each backslash before a quote escapes it now
+        self._length = (plain.count('"') - plain.count('\\"')) // 2
+
+    @cached_property
+    def names(self) -> list[str]:
+        found: list[str] = json.loads(self.text)
+        return found
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return self.names[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
 
 
 def _warn_of_constants(labels: Tensor, schema: AttributeSchema) -> None:
@@ -233,7 +261,7 @@ class LatentStore:
         try:
             with safe_open(file, "pt") as tensors:
                 latents, labels = tensors.get_tensor("latents"), tensors.get_tensor("labels")
-                ids = json.loads(tensors.metadata()["ids"])
+                ids = _Ids(tensors.metadata()["ids"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file} is damaged ({' '.join(str(error).split())}); make the store again") from None
         found = (len(ids), tuple(latents.shape), tuple(labels.shape), latents.dtype, labels.dtype)

@@ -1,11 +1,12 @@
 """Regression directions: one direction per attribute with all others held fixed, and moves measured along them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lcg_lightning.conditions import targets
 from lcg_lightning.data.space import LatentSpace
@@ -18,14 +19,26 @@ from lcg_lightning.methods.moving import MovingMethod
 from lcg_lightning.models.classifier import LatentClassifier
 from lcg_lightning.models.load import load_classifier
 
+CHUNK = 2**20
+"""Numbers in the latents of a chunk of rows."""
 
-def regression_directions(z: Tensor, units: Tensor) -> Tensor:
+
+def regression_directions(
+    latents: Tensor,
+    labels: Tensor,
+    standardize: Callable[[Tensor], Tensor] = torch.clone,
+    unit: Callable[[Tensor], Tensor] = torch.clone,
+) -> Tensor:
     """Least squares of latents on all labels and a constant: the change of z for a unit change of one label.
 
+    The rows are read twice, a chunk at a time, so they may be memory-mapped and take no more memory than one chunk.
+
     Args:
-        z: standardized latents (N, D).
-        units: labels (N, A) on the unit scale, NaN where unknown. Rows with an unknown label are left out, unless the
-            label is unknown in every row, or the same in all that know it.
+        latents: (N, *shape).
+        labels: (N, A), NaN where unknown. Rows with an unknown label are left out, unless the label is unknown in every
+            row, or the same in all that know it.
+        standardize: maps latents (n, *shape) to standardized ones z (n, D).
+        unit: maps labels (n, A) to the unit scale.
 
     Returns:
         (A, D) in the dtype of z; NaN for a label that is never known or never changes.
@@ -33,17 +46,30 @@ def regression_directions(z: Tensor, units: Tensor) -> Tensor:
     Raises:
         UserError: too few rows, or labels that determine one another, so that none changes with the others held fixed.
     """
-    used = units.nan_to_num(nan=-math.inf).amax(0) > units.nan_to_num(nan=math.inf).amin(0)  # (A,)
-    rows = ~units[:, used].isnan().any(1)  # (N,)
-    design = torch.cat([units[rows][:, used], torch.ones_like(units[rows][:, :1])], 1).double()  # (n, used + 1)
-    rank = int(torch.linalg.matrix_rank(design)) if len(design) else 0
-    if rank < design.shape[1]:
+    size = max(1, CHUNK // math.prod(latents.shape[1:]))
+    chunks = list(zip(torch.split(latents, size), torch.split(labels, size), strict=True))  # views
+    lowest = torch.stack([unit(part).nan_to_num(nan=math.inf).amin(0) for _, part in chunks]).amin(0)
+    highest = torch.stack([unit(part).nan_to_num(nan=-math.inf).amax(0) for _, part in chunks]).amax(0)
+    used = highest > lowest  # (A,)
+    directions = torch.full_like(standardize(latents[:1]), math.nan).repeat(len(used), 1)  # (A, D)
+    projected = directions[:0].double()  # (used + 1, D) after the first chunks
+    triangle = projected.new_zeros(0, int(used.sum()) + 1)  # (used + 1, used + 1)
+    rows = 0
+    for part, known in chunks:  # QR of [triangle; design] is QR of the whole design so far
+        units = unit(known)[:, used]
+        complete = ~units.isnan().any(1)  # (n,)
+        design = F.pad(units[complete].double(), (0, 1), value=1.0)  # (complete, used + 1)
+        q, triangle = torch.linalg.qr(torch.cat([triangle, design]))
+        projected = q.T @ torch.cat([projected, standardize(part)[complete].double()])
+        rows += len(design)
+    width, eps = triangle.shape[1], torch.finfo(torch.float64).eps
+    rank = int(torch.linalg.matrix_rank(triangle, rtol=max(rows, width) * eps)) if rows else 0
+    if rank < width:
         raise UserError(
-            f"regression directions: {len(design)} rows whose labels are all known span {rank} of {design.shape[1]} "
-            "dimensions; a label is a combination of others, or too few rows are fully labelled"
+            f"regression directions: {rows} rows whose labels are all known span {rank} of {width} dimensions; a label "
+            "is a combination of others, or too few rows are fully labelled"
         )
-    directions = torch.full((units.shape[1], z.shape[1]), math.nan, dtype=z.dtype, device=z.device)
-    directions[used] = torch.linalg.lstsq(design, z[rows].double()).solution[:-1].to(z)
+    directions[used] = torch.linalg.solve_triangular(triangle, projected, upper=True)[:-1].to(directions)
     return directions
 
 
@@ -102,10 +128,11 @@ def fit_directions(store: LatentStore, space: LatentSpace) -> Tensor:
 
 def _fitted(store: LatentStore, space: LatentSpace) -> Tensor:
     latents, labels, _ = store.split("train")
-    units = store.schema.unit(labels)
-    units[:, [a.kind == "categorical" for a in store.schema]] = math.nan  # class numbers are no scale
+    no_scale = torch.tensor([a.kind == "categorical" for a in store.schema])  # class numbers
     try:
-        return regression_directions(space.standardize(latents), units)
+        return regression_directions(
+            latents, labels, space.standardize, lambda part: store.schema.unit(part).masked_fill(no_scale, math.nan)
+        )
     except UserError as error:
         raise UserError(f"{store.path}: {error}") from None
 

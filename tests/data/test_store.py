@@ -47,7 +47,8 @@ def test_round_trip_and_standardization(store):
         got = opened.split(name)
         torch.testing.assert_close(got.latents, expected.latents, rtol=0, atol=0)
         torch.testing.assert_close(got.labels, expected.labels, rtol=0, atol=0, equal_nan=True)
-        assert got.ids == expected.ids
+        assert list(got.ids) == expected.ids
+        assert got.ids[-3:] == expected.ids[-3:]
     latents = opened.split("train").latents
     z = standardize(latents.double(), opened.mean, opened.std)
     assert z.shape == (9000, 6)
@@ -57,6 +58,15 @@ def test_round_trip_and_standardization(store):
     torch.testing.assert_close(
         unstandardize(standardize(latents, opened.mean, opened.std), opened.mean, opened.std), latents
     )
+
+
+def test_ids_of_any_characters_are_counted_without_reading_them(tmp_path):
+    odd = ['a"b', "c\\", '", "', '\\"', '\\\\"', ", ", "é\n", "", "[]"]
+    latents, labels, _ = split(len(odd))
+    rows = {"train": Split(latents, labels, odd)}
+    ids = LatentStore.open(write_store(tmp_path / "store", rows, SCHEMA, "abc", {})).split("train").ids
+    assert len(ids) == len(odd)
+    assert list(ids) == odd
 
 
 def test_split_depends_on_the_id_alone_and_keeps_its_fractions():

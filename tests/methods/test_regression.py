@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,6 +77,23 @@ def test_directions_are_the_columns_of_the_known_matrix():
     wanted = torch.tensor([[1.0, math.nan, math.nan], [math.nan, 0.7, math.nan]]).double()
     moved = regression_move(z[:2], torch.full((2, 3), 0.2).double(), wanted, found) - z[:2]
     torch.testing.assert_close(moved, torch.stack([0.8 * found[0], 0.5 * found[1]]))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 60, 1000])
+def test_chunks_of_any_size_give_what_least_squares_gives(monkeypatch, rows):
+    """Labels nearly determine one another, one is unknown in a long stretch, and the latents are far from zero."""
+    monkeypatch.setattr(regression, "CHUNK", rows * D)
+    z, units, _ = world(500)
+    units = torch.cat([units, units[:, 1:] + 1e-5 * units[:, :1] * units[:, 1:], torch.full((500, 1), 0.5)], 1)
+    units[100:300, 0] = math.nan
+    z += 1e4
+    known = ~units.isnan().any(1)
+    design = np.column_stack([units[known][:, :3].numpy(), np.ones(int(known.sum()))])
+    expected, _, _, singular = np.linalg.lstsq(design, z[known].numpy(), rcond=None)
+    assert singular[0] / singular[-1] > 1e5
+    found = regression_directions(z, units)
+    torch.testing.assert_close(found[:3], torch.from_numpy(expected[:3]), rtol=0, atol=1e-8 * np.abs(expected).max())
+    assert found[3].isnan().all()
 
 
 def test_labels_that_determine_one_another_are_refused():
