@@ -19,7 +19,7 @@ from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.metrics.accuracy import joint_scores
 from lcg_lightning.evaluation.metrics.conditional import DRAWS, TRUTH_SEED, condition_codes, energy_distances
-from lcg_lightning.evaluation.metrics.fid import frechet_distance
+from lcg_lightning.evaluation.metrics.frechet import frechet_distance
 from lcg_lightning.evaluation.tasks import Conditional, Editing
 from lcg_lightning.generators.exact import ExactWorld
 from lcg_lightning.methods.base import Edit

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features (Heusel et al., arXiv 1706.08500, equation 6)."""
+"""The Fréchet distance as a metric: between features of pictures, and between latents."""
 
 from dataclasses import replace
 
@@ -10,42 +10,12 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.estimates import Column, Estimate
 from lcg_lightning.evaluation.judged import Judged, Pictures
 from lcg_lightning.evaluation.metrics.base import ImageMetric, Setting
+from lcg_lightning.evaluation.metrics.frechet import add_products, frechet_distance, mean_and_covariance
 from lcg_lightning.evaluation.metrics.intervals import jackknife
 
 _GROUPS = 10
 MOST_DIMENSIONS = 2048
 """Widest latents that :class:`LatentFrechet` compares; their covariances take 0.7 GB."""
-
-
-def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> float:
-    """|mu1 - mu2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), in float64 and squared feature units.
-
-    With C1 = L L^T and C2 = M M^T from their eigenvectors, the trace of the root is the sum of the singular
-    values of L^T M. This never squares them, so it is exact to rounding for covariances of any rank, including
-    those from fewer samples than dimensions.
-
-    Args:
-        mu1: Mean (d,).
-        cov1: Covariance (d, d).
-        mu2: Mean (d,).
-        cov2: Covariance (d, d).
-
-    >>> eye = torch.eye(2)
-    >>> round(frechet_distance(torch.zeros(2), eye, torch.ones(2), 4 * eye), 12)
-    4.0
-    """
-    mu1, cov1, mu2, cov2 = (x.to(torch.float64) for x in (mu1, cov1, mu2, cov2))
-    overlap = torch.linalg.svdvals(_root(cov1).T @ _root(cov2)).sum()
-    distance = (mu1 - mu2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
-    return max(float(distance), 0.0)
-
-
-def _root(cov: Tensor) -> Tensor:
-    """R (d, rank) with R R^T = cov (d, d), without eigenvalues that may be zero up to rounding."""
-    values, vectors = torch.linalg.eigh(cov)
-    keep = values > len(values) * torch.finfo(values.dtype).eps * values.abs().max()
-    root: Tensor = vectors[:, keep] * values[keep].sqrt()
-    return root
 
 
 class FrechetDistance(ImageMetric):
@@ -112,7 +82,7 @@ class FrechetDistance(ImageMetric):
             rows = x[groups == group]
             self.count[side, group] += len(rows)
             self.total[side, group] += rows.sum(0)
-            self.outer[side, group] += rows.T @ rows
+            add_products(self.outer[side, group], rows)
 
     def compute(self) -> dict[str, Estimate]:
         """The distance; its bounds are NaN if leaving out a group leaves fewer than two samples.
@@ -161,10 +131,8 @@ class LatentFrechet(FrechetDistance):
 
 def _distance(count: Tensor, total: Tensor, outer: Tensor) -> float:
     """Distance computed from counts (2,), sums (2, d) and outer products (2, d, d) of the two sides."""
-    mean = total / count[:, None]
-    scatter = outer - count[:, None, None] * mean[:, :, None] * mean[:, None, :]
-    cov = scatter / (count - 1)[:, None, None]
-    return frechet_distance(mean[0], cov[0], mean[1], cov[1])
+    (mean1, cov1), (mean2, cov2) = map(mean_and_covariance, count, total, outer)
+    return frechet_distance(mean1, cov1, mean2, cov2)
 
 
 def _all_reduce(state: Tensor, group: dist.ProcessGroup | None = None) -> list[Tensor]:

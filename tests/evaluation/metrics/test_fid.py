@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -9,7 +10,7 @@ from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.metrics import FrechetDistance
 from lcg_lightning.evaluation.metrics.base import Setting
-from lcg_lightning.evaluation.metrics.fid import frechet_distance
+from lcg_lightning.evaluation.metrics.frechet import frechet_distance
 
 
 def distance(width):
@@ -52,6 +53,47 @@ def test_frechet_distance_of_commuting_gaussians(rank):
     value = frechet_distance(zero, v * s @ v.T, zero, v * t @ v.T)
     assert value == pytest.approx((s.sqrt() - t.sqrt()).square().sum().item(), rel=1e-12)
     assert frechet_distance(zero, v * s @ v.T, zero, v * s @ v.T) == pytest.approx(0, abs=1e-12)
+
+
+HARD = (
+    "falling variances",
+    "falling against flat",
+    "ranks 7 and 20",
+    "spaces that share a part",
+    "spaces apart",
+    "nearly the same",
+)
+
+
+def factors(case):
+    """Integers times powers of two, so that F F^T is exact in float64 and so is its rank."""
+    rng = np.random.default_rng(4)
+    f, g = rng.integers(-4, 5, (2, 24, 24)).astype(float)
+    falling = 4.0 ** -(np.arange(24) // 2)  # variances down to 2^-44
+    if case == "falling variances":
+        return f * falling, g * falling
+    if case == "falling against flat":
+        return f * falling**0.5, g
+    if case == "ranks 7 and 20":
+        return f[:, :7], g[:, :20]
+    if case == "spaces that share a part":  # where squaring alone loses half the digits
+        return np.pad(f[:16, :16], ((0, 8), (0, 0))), np.pad(g[:16, :16], ((8, 0), (0, 0)))
+    if case == "spaces apart":
+        return f[:, :12] * (np.arange(24)[:, None] < 12), g[:, :12] * (np.arange(24)[:, None] >= 12)
+    return f * falling, f * np.where(np.arange(24) == 3, 1 + 2.0**-12, 1) * falling  # nearly the same
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_hard_covariances_agree_with_arithmetic_of_60_digits(case):
+    f, g = factors(case)
+    with mpmath.workdps(60):
+        cross = mpmath.matrix(f.tolist()).T * mpmath.matrix(g.tolist())
+        squares = mpmath.eigsy(cross * cross.T, eigvals_only=True)
+        trace = sum(mpmath.mpf(v) ** 2 for x in (f, g) for v in x.flat)
+        expected = float(trace - 2 * sum(mpmath.sqrt(max(v, 0)) for v in squares))
+    zero, a, b = torch.zeros(24), *(torch.from_numpy(x @ x.T) for x in (f, g))
+    for value in (frechet_distance(zero, a, zero, b), frechet_distance(zero, b, zero, a)):
+        assert value == pytest.approx(expected, rel=1e-9, abs=1e-14 * float(trace))
 
 
 def test_fewer_samples_than_features_agrees_with_the_cross_gram():
