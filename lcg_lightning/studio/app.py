@@ -12,11 +12,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 import gradio as gr
 
 from lcg_lightning.errors import UserError
+from lcg_lightning.studio.compare import route
+from lcg_lightning.studio.compare_page import compare_page
 from lcg_lightning.studio.edit_page import edit_page
 from lcg_lightning.studio.uploads import MOST_BYTES, keep_swept
 from lcg_lightning.studio.workshop import Workshop
 
-PAGES: Mapping[str, Callable[[Workshop], None]] = {"Edit": edit_page}
+PAGES: Mapping[str, Callable[[Workshop], None]] = {"Edit": edit_page, "Compare": compare_page}
 """What draws each tab."""
 VISITORS = 64
 """Visitors whose sessions are kept, the latest ones."""
@@ -51,7 +53,7 @@ def serve(workshop: Workshop, host: str, port: int, open_browser: bool) -> None:
             max_file_size=MOST_BYTES, state_session_capacity=VISITORS,
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css_paths=Path(__file__).with_name("page.css"),
-            app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+            app_kwargs={"routes": [route(workshop.records)], "docs_url": None, "redoc_url": None, "openapi_url": None},
         )  # fmt: skip
         print(f"The studio is at http://{host}:{port} ; Ctrl-C ends it.", flush=True)
         try:

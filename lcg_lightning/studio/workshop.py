@@ -94,7 +94,8 @@ class Workshop:
     def prepared(self, method: Method) -> Method:
         """A method ready to edit; networks and fits that an earlier one needed are not loaded again."""
         if method not in self.methods.values():
-            method.prepare(self.store, self.space)
+            with torch.inference_mode(False):
+                method.prepare(self.store, self.space)
             method.to(self.device).eval()
         return method
 
@@ -135,7 +136,8 @@ def open_workshop(
             tell(f"Preparing {name}")
             try:
                 each = make()
-                each.prepare(opened, space)
+                with torch.inference_mode(False):
+                    each.prepare(opened, space)
             except UserError as error:
                 if not ready:  # the main one
                     raise

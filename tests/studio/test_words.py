@@ -1,0 +1,75 @@
+"""The words of a result, pasted into a shell and run as Python, give the picture that the studio shows."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from lcg_lightning.cli import main
+from lcg_lightning.methods.lcg import LatentClassifierGuidance
+from lcg_lightning.studio import sources, words
+from lcg_lightning.studio.pictures import png
+from lcg_lightning.studio.session import Session
+from lcg_lightning.studio.workshop import open_workshop
+
+
+@pytest.fixture(scope="module")
+def workshop(world):
+    """Started in the folder of the world, by relative paths, with a method that is not the default one."""
+    before = os.getcwd()
+    os.chdir(world.root)
+    method = LatentClassifierGuidance(Path("prior/last.ckpt"), Path("classifier/last.ckpt"), steps=6, interval=(0, 0.9))
+    yield open_workshop(world.store.relative_to(world.root), method)
+    os.chdir(before)
+
+
+def shell(command):
+    """The arguments that a shell hands to lcg."""
+    script = f'lcg() {{ printf "%s\\0" "$@"; }}\n{command}'
+    return subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout.decode().split("\0")[:-1]
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+def run(command, lines, folder, tmp_path):
+    """The folders that a command and lines of Python leave."""
+    try:
+        assert main(shell(command)) == 0
+        os.rename(folder, tmp_path / "command")
+        exec(lines, {})
+        os.rename(folder, tmp_path / "python")
+    finally:
+        subprocess.run(["rm", "-rf", folder], check=True)
+    return tmp_path / "command", tmp_path / "python"
+
+
+@pytest.mark.parametrize(
+    ("origin", "title"), [("row", "LCG, plain sequential"), ("row", "LCG"), ("drawn", "LCG"), ("uploaded", "LCG")]
+)
+def test_edits(origin, title, workshop, tmp_path):
+    do = workshop.bench.do
+    if origin == "uploaded":
+        file = tmp_path / "it's me.jpg"
+        Image.effect_mandelbrot((300, 200), (-2, -1, 1, 1), 40).convert("RGB").save(file)
+        source = do(sources.uploaded, workshop, file)
+        Path(words.UPLOAD).write_bytes(png(source.uploaded))
+    else:
+        source = do(getattr(sources, origin), workshop, 5)
+    session = Session(workshop, source)
+    for name, value in {"Hat": True, "Age": 61.0, "Smiling": True, "Hat ": False}.items():
+        values = dict(zip(workshop.schema.names, session.values(), strict=True))
+        session.set(list({**values, name.strip(): value}.values()))
+    assert session.edits
+    changes = {"scale": 5.0, "tau": 0.5, "keep": False} if title == "LCG" else {}
+    result = do(session.result, workshop.methods[title], changes)
+    given = (workshop, result.method, result.edits, source.origin)
+    command, python = run(words.edit_command(*given), words.edit_python(*given), "edit", tmp_path)
+    assert (result.last.picture == read(command / f"images/00000-{len(result.edits)}.png")).all()
+    assert (result.last.picture == read(python / "images/00000.png")).all()
+    assert load_file(python / "latents.safetensors")["latents"].equal(result.last.latents)
