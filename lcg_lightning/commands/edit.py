@@ -9,11 +9,13 @@ from torch import Tensor
 
 from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.commands.output import check, write_images, write_latents
+from lcg_lightning.commands.report import Readings, title, write_report
 from lcg_lightning.commands.sources import image_files, sampled, stored_rows
 from lcg_lightning.conditions import merge, parse, to_text
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
+from lcg_lightning.evaluation.reading import find_reader
 from lcg_lightning.files import atomic_folder
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.base import Edit, Method, refuse_broken
@@ -39,7 +41,8 @@ def edit(
     """Edit images, or latents of a store, by one condition after another.
 
     Edits the first rows of a split unless rows, images or sample_seed say otherwise; give one of them.
-    Writes latents.safetensors (N, edits + 1, ...), images/ and strips.png, sources first.
+    Writes latents.safetensors (N, edits + 1, ...) and images/, sources first; strips.png with what was asked, how
+    likely each image meets it and how like its source it is; and the same figures in report.json.
 
     Args:
         conditions: one, or several such as '["Smiling", "~Eyeglasses", "age=60"]'; a later target for
@@ -84,6 +87,8 @@ def edit(
     edits = [Edit(tree, merge(trees[: k + 1])) for k, tree in enumerate(trees)]
     method.prepare(latents_store, space)
     method.to(device).eval()
+    reader = find_reader(generator, latents_store, space, method, device)
+    readings = [Readings(reader, step.merged) for step in edits]
     with atomic_folder(out) as part, torch.inference_mode():
         results: list[Tensor] = []
         pictures: list[list[Tensor]] = [[] for _ in range(len(trees) + 1)]
@@ -95,12 +100,21 @@ def edit(
             states = [w, *map(space.unstandardize, edited)]
             results.append(torch.stack([s.cpu() for s in states], 1))
             for k, state in enumerate(states):
-                drawn = decoder.decode(state, noise).cpu()
+                drawn = decoder.decode(state, noise)
+                if k == 0:
+                    before = drawn
+                else:
+                    readings[k - 1].add(edited[k - 1], drawn, before)
+                drawn = drawn.cpu()
                 write_images(part, drawn, i, f"-{k}")
                 pictures[k].append(figures.shrink(drawn[: max(0, SHOWN - i)]))
         texts = [to_text(tree, latents_store.schema) for tree in trees]
         write_latents(part, torch.cat(results), conditions="; ".join(texts))
         strips = torch.stack([torch.cat(column) for column in pictures], 1)
-        figures.strips([(strip, ["source", *texts]) for strip in strips], part / "strips.png")
+        columns = [reading.notes(len(strips)) for reading in readings]
+        notes = [["", *row] for row in zip(*columns, strict=True)]
+        words = title(" → ".join(texts), method, [sources.words], readings[-1], latents_store, edits=True)
+        figures.strips([(strip, ["source", *texts]) for strip in strips], part / "strips.png", notes, words)
+        write_report(part, method, latents_store, readings, edits=True, sources=sources.words, edited=texts)
     print(f"wrote {out}")
     return out

@@ -8,11 +8,13 @@ from rich.progress import track
 
 from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.commands.output import MOST, check, write_images, write_latents
+from lcg_lightning.commands.report import Readings, title, write_report
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
+from lcg_lightning.evaluation.reading import find_reader
 from lcg_lightning.files import atomic_folder
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.base import Method, refuse_broken
@@ -33,7 +35,8 @@ def sample(
 ) -> Path:
     """Sample images that satisfy a condition.
 
-    Writes latents.safetensors, images/ and grid.png.
+    Writes latents.safetensors, images/, grid.png with what was asked and how likely each image meets it, and the same
+    figures in report.json.
 
     Args:
         condition: such as "Smiling & ~Eyeglasses & yaw=10"; "|" means or, and a factor as in "2*Smiling" scales a term.
@@ -57,6 +60,7 @@ def sample(
     tree = parse(condition, latents_store.schema)
     method.prepare(latents_store, space)
     method.to(device).eval()
+    readings = Readings(find_reader(generator, latents_store, space, method, device), tree)
     latents, images = [], []
     with atomic_folder(out) as part:
         for index in track(torch.split(torch.arange(n), batch_size), description="Sampling"):
@@ -64,11 +68,15 @@ def sample(
                 z = method.generate(tree, SampleNoise(seed, index, space.dim, device))
                 refuse_broken([z], index, method.name)
                 latents.append(space.unstandardize(z).cpu())
-                drawn = space.decode_samples(z, seed, index).cpu()
+                drawn = space.decode_samples(z, seed, index)
+                readings.add(z, drawn)
+            drawn = drawn.cpu()
             write_images(part, drawn, int(index[0]))
             images.append(figures.shrink(drawn[: max(0, SHOWN - int(index[0]))]))
-        write_latents(part, torch.cat(latents), condition=to_text(tree, latents_store.schema))
-        shown = torch.cat(images)
-        figures.grid(shown, [""] * len(shown), 8, part / "grid.png")
+        text, shown = to_text(tree, latents_store.schema), torch.cat(images)
+        write_latents(part, torch.cat(latents), condition=text)
+        words = title(text, method, [f"seed {seed}"], readings, latents_store)
+        figures.grid(shown, [""] * len(shown), 8, part / "grid.png", readings.notes(len(shown)), words)
+        write_report(part, method, latents_store, [readings], seed=seed, n=n)
     print(f"wrote {out}")
     return out

@@ -21,6 +21,8 @@ SOME = 16
 class Sources:
     """Latents to edit, numbered from 0."""
 
+    words: str
+    """Where they are from."""
     count: int
     read: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     """Numbers (B,) of sources -> their latents (B, *shape) and their image noise, on the generator's device."""
@@ -50,7 +52,7 @@ def stored_rows(
         w = latents[numbers[index]].to(device)
         return w, generator.noise_of(0, numbers[index], w)
 
-    return Sources(len(numbers), read)
+    return Sources(f"{split} {_numbers(chosen)}", len(numbers), read)
 
 
 def image_files(generator: Generator, images: Path, n: int | None, resize: bool, device: str) -> Sources:
@@ -68,7 +70,7 @@ def image_files(generator: Generator, images: Path, n: int | None, resize: bool,
         w = generator.encode(pixels)
         return w, generator.invert(pixels, w) if generator.can("invert") else generator.noise_of(0, index, w)
 
-    return Sources(len(files), read)
+    return Sources(str(images), len(files), read)
 
 
 def sampled(generator: Generator, seed: int, n: int | None, device: str) -> Sources:
@@ -78,4 +80,12 @@ def sampled(generator: Generator, seed: int, n: int | None, device: str) -> Sour
         w = generator.latents_of(seed, index).to(device)
         return w, generator.noise_of(seed, index, w)
 
-    return Sources(n or SOME, read)
+    return Sources(f"faces sampled with seed {seed}", n or SOME, read)
+
+
+def _numbers(rows: Sequence[int]) -> str:
+    """Row numbers in words: "row 5", "rows 0 to 15", "rows 5, 17"."""
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    span = isinstance(rows, range)
+    return f"rows {rows[0]} to {rows[-1]}" if span else f"rows {', '.join(map(str, rows))}"

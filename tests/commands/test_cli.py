@@ -1,5 +1,8 @@
 """The command line as a user meets it: every configuration parses, every mistake is one line."""
 
+import json
+
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -8,8 +11,11 @@ from safetensors import safe_open
 
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.cli import COMMANDS, main, run
+from lcg_lightning.conditions import met, parse
 from lcg_lightning.data.store import LatentStore, write_store
 from lcg_lightning.generators.load import load_generator
+from lcg_lightning.judges.load import load_attribute_judge, load_identity_network
+from lcg_lightning.synthfaces.faces import SCHEMA
 from tests.conftest import ROOT
 from tests.evaluation import small
 
@@ -100,10 +106,28 @@ def test_sampling_writes_images_latents_and_a_grid(world, tmp_path):
     with safe_open(out / "latents.safetensors", "pt") as file:
         latents = file.get_tensor("latents")
         assert file.metadata()["condition"] == "Smiling & ~(Hat | Bald) & Age=60"
+    report = json.loads((out / "report.json").read_text())
+    told = {"method": "lcg", "scale": 2.0, "seed": 0, "n": 5, "read_by": "synthfaces-attributes"}
+    assert told.items() <= report.items()
+    assert report["init_args"]["classifier"] == str(world.classifier)
+    (step,) = report["steps"]
+    assert step["condition"] == "Smiling & ~(Hat | Bald) & Age=60"
+    seen = pixels(sorted((out / "images").iterdir()))
+    labels = SCHEMA.predict(load_attribute_judge().select(SCHEMA)(seen))
+    hits = met(parse(condition, SCHEMA), labels, SCHEMA)
+    assert step["met"] == hits.tolist()
+    assert step["mean_met"] == hits.double().mean()
+    assert len(step["probability"]) == 5
     again = tmp_path / "again"
     assert main(["sample", condition, str(world.store), str(again), *options, "--n=3", "--batch_size=2"]) == 0
     with safe_open(again / "latents.safetensors", "pt") as file:
         torch.testing.assert_close(file.get_tensor("latents"), latents[:3], rtol=1e-4, atol=1e-4)
+
+
+def pixels(files):
+    """Images (N, 3, 64, 64) in [-1, 1]."""
+    read = torch.stack([torch.from_numpy(np.array(Image.open(file))) for file in files])
+    return read.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def test_editing_starts_from_images_or_rows(world, tmp_path):
@@ -118,6 +142,14 @@ def test_editing_starts_from_images_or_rows(world, tmp_path):
     images = ["--images", str(world.faces / "images"), "--n=2"]
     assert main(["edit", edits, str(world.store), str(files), *options, *images]) == 0
     assert (files / "strips.png").exists()
+    report = json.loads((rows / "report.json").read_text())
+    assert (report["scale"], report["sources"]) == (8.0, "test rows 0 to 2")
+    assert [step["condition"] for step in report["steps"]] == ["Smiling", "Smiling & ~Eyeglasses"]
+    source, *states = (pixels(sorted((rows / "images").glob(f"*-{k}.png"))) for k in range(3))
+    network = load_identity_network()
+    for step, seen in zip(report["steps"], states, strict=True):
+        cosine = torch.cosine_similarity(network.embed(seen), network.embed(source))
+        torch.testing.assert_close(torch.tensor(step["identity"]), cosine, atol=0.01, rtol=0)
     assert len(list((files / "images").iterdir())) == 6
 
 

@@ -96,6 +96,21 @@ def test_a_leaderboard_without_figures_imports_no_heavy_library(tmp_path):
     assert not imported
 
 
+def test_open_shows_the_page_in_the_browser(tmp_path, monkeypatch):
+    records.write(record(task="conditional-1", metrics={"acc_joint": Estimate(0.5, 0.4, 0.6)}), tmp_path / "a.json")
+    browser = tmp_path / "browser"
+    browser.write_text("#!/bin/sh\necho $1 > seen\n")
+    browser.chmod(0o755)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("BROWSER", str(browser))
+    assert "No browser" not in start(["leaderboard", ".", "--open=true"], tmp_path)[0]
+    assert (tmp_path / "seen").read_text().strip() == (tmp_path / "leaderboard.html").as_uri()
+    monkeypatch.setenv("BROWSER", "nowhere")
+    shown, _ = start(["leaderboard", ".", "--open=true"], tmp_path)
+    assert "No browser was found; open leaderboard.html in one." in shown
+
+
 def test_help_of_fit_begins_with_what_can_be_named(tmp_path):
     shown, _ = start(["fit", "--help"], tmp_path)
     begin = shown[: shown.index("options:")]

@@ -52,6 +52,30 @@ def test_strips_share_headings_only_if_equal(tmp_path):
     assert at["red"][0] < at["green"][0] < at["blue"][0]
 
 
+def test_a_title_stands_above_and_notes_below(tmp_path):
+    title = ["Smiling & " * 40, "lcg", "p: probability"]
+    grid(tiles(RED), [""], 8, tmp_path / "plain.png")
+    grid(tiles(RED), [""], 8, tmp_path / "said.png", ["p 0.97"], title)
+    (_, plain), (at, said) = (layout(tmp_path / name) for name in ("plain.png", "said.png"))
+    x, y = map(int, at["red"])
+    assert said.shape[1] > 2 * plain.shape[1]  # room for words above a single image
+    assert said[: y - 78].min() < 80  # the title
+    assert said[y + 78 :, : 2 * x].min() < 80  # the note
+    assert said[:, -4:].min() == 255  # nothing runs over the edge
+    assert said[y - 74 : y + 74, x - 74 : x + 74].reshape(-1, 3).std(0).max() == 0  # nothing lies on the image
+
+
+def test_long_strips_go_on_in_a_further_row(tmp_path):
+    colours = [RED] + [[-0.5, -0.5, -0.5]] * 18 + [BLUE]
+    captions = ["source", *map(str, range(18)), "last"]
+    strips([(tiles(*colours), captions)], tmp_path / "s.png", [[f"p {i}" for i in range(20)]])
+    at, picture = layout(tmp_path / "s.png")
+    assert at["blue"][1] > at["red"][1] + 150
+    assert picture.shape[1] < 2100
+    x, y = map(int, at["blue"])
+    assert picture[y - 100 : y - 80, x - 40 : x + 40].min() < 80  # its caption is above it
+
+
 def test_captions_that_do_not_match_are_refused(tmp_path):
     with pytest.raises(UserError, match="2 images with 1 captions"):
         grid(tiles(RED, BLUE), ["one"], 2, tmp_path / "g.png")

@@ -121,6 +121,8 @@ def test_every_command_takes_them(strangers, capsys):
     assert torch.equal(test.labels, (test.latents[:, :2] > 0).float())
     mine = ["store", "drawn", "--method=Retrieval", "--n=2", "--generator=mine.yaml"]
     assert main(["sample", "Red & ~Green", *mine]) == 0
+    report = json.loads((strangers / "drawn/report.json").read_text())
+    assert (report["read_by"], report["steps"]) == (None, [{"condition": "Red & ~Green"}])  # no judge knows this world
     mine = ["store", "edited", "--method=LatentArithmetic", "--n=2", f"--generator={json.dumps(GENERATOR)}"]
     assert main(["edit", '["Red"]', *mine]) == 0
     assert main(["edit", "Red", "store", "one", *mine[2:]]) == 0  # one condition needs no list
