@@ -46,6 +46,15 @@ browser: ## Debian's chromium for the tests in a browser: installed where root h
 		|| { [ "$$(id -u)" = 0 ] && $(APT) update && $(APT) install --yes --no-install-recommends chromium chromium-driver; } \
 		>/dev/null 2>&1 || echo "no chromium, and none could be installed: tests in a browser are skipped"
 
+.PHONY: docs
+docs: setup ## the documentation site into runs/site
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	@echo "Open runs/site/index.html, or search it with make docs-serve."
+
+.PHONY: docs-serve
+docs-serve: setup ## the site on 127.0.0.1:8000, with search; follows changes of its files
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve
+
 .PHONY: test
 test: lint browser ## ruff and mypy, then all tests
 	$(VENV)/bin/python -m pytest

@@ -1,0 +1,69 @@
+"""Additions to MkDocs: pages from elsewhere in the repository, equations as MathML, and notebooks as pages."""
+
+import html
+import re
+from pathlib import Path
+from posixpath import dirname, join, normpath, relpath
+from typing import Any
+
+from math_core import LatexToMathML
+from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("conditions", "data", "generators", "methods", "models", "diffusion", "evaluation", "judges")
+"""Packages with a page made of their docstrings."""
+BENCHMARK = ("README.md", "speed/README.md", "results/speed.md", "results/*/leaderboard.html")
+"""What the site shows of ``benchmarks``."""
+API = """# `lcg_lightning.{room}`
+
+::: lcg_lightning.{room}
+    options:
+      show_submodules: {submodules}
+"""
+"""Such a page; users import conditions from the package itself."""
+TO_MATHML = LatexToMathML(annotation=True)
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Adds the benchmark's pages and the API, and puts pages in place of notebooks."""
+    for path in (path for pattern in BENCHMARK for path in (ROOT / "benchmarks").glob(pattern)):
+        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+    for room in ROOMS:
+        text = API.format(room=room, submodules=str(room != "conditions").lower())
+        files.append(File.generated(config, f"api/{room}.md", content=text))
+    for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
+        name = Path(notebook.src_uri).stem
+        text, resources = MarkdownExporter().from_filename(
+            str(notebook.abs_src_path), {"output_files_dir": f"{name}-files"}
+        )
+        files.remove(notebook)
+        files.append(File.generated(config, f"{name}.md", content=text))
+        for picture, content in resources["outputs"].items():
+            files.append(File.generated(config, picture, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Leads links between folders of the repository to where the site has their files."""
+    here = page.file.src_uri
+    folder = dirname(here if here.startswith("benchmarks/") else join("docs", here))
+
+    def led(link: re.Match[str]) -> str:
+        target = normpath(join(folder, link["path"])).removeprefix("docs/")
+        if target.startswith("benchmarks/"):  # a leaderboard's page shows more than its Markdown
+            target = target.replace("/leaderboard.md", "/leaderboard.html")
+        return f"]({relpath(target, dirname(here) or '.')}"
+
+    return re.sub(r"\]\((?P<path>[\w./-]+\.(?:md|ipynb|html|png|webp))", led, markdown).replace(".ipynb", ".md")
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Draws equations as MathML, which browsers show without a script."""
+
+    def drawn(equation: re.Match[str]) -> str:
+        latex = html.unescape(equation["latex"])
+        return TO_MATHML.convert_with_local_state(latex, displaystyle=equation["tag"] == "div")
+
+    found = r'<(?P<tag>div|span) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>'
+    return re.sub(found, drawn, content, flags=re.DOTALL)
