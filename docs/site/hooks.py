@@ -6,6 +6,7 @@ from pathlib import Path
 from posixpath import dirname, join, normpath, relpath
 from typing import Any
 
+import nbformat
 from math_core import LatexToMathML
 from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
@@ -34,14 +35,21 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, f"api/{room}.md", content=text))
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
         name = Path(notebook.src_uri).stem
-        text, resources = MarkdownExporter().from_filename(
-            str(notebook.abs_src_path), {"output_files_dir": f"{name}-files"}
-        )
+        text, pictures = _notebook(notebook.content_string, name)
         files.remove(notebook)
         files.append(File.generated(config, f"{name}.md", content=text))
-        for picture, content in resources["outputs"].items():
-            files.append(File.generated(config, picture, content=content))
+        for path, content in pictures.items():
+            files.append(File.generated(config, path, content=content))
     return files
+
+
+def _notebook(content: str, name: str) -> tuple[str, dict[str, bytes]]:
+    """A notebook as Markdown, and its pictures by path, which are described as the notebook does it."""
+    notebook = nbformat.reads(content, 4)
+    text, resources = MarkdownExporter().from_notebook_node(notebook, {"output_files_dir": f"{name}-files"})
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    alts = iter([about["alt"] for output in outputs for about in output.get("metadata", {}).values()])
+    return re.sub(r"!\[(?:png|jpeg)\]", lambda _: f"![{next(alts)}]", text), resources["outputs"]
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
