@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import re
-import subprocess
 
 import lmdb
 import numpy as np
@@ -20,6 +18,7 @@ from lcg_lightning.generators.diffae import DiffAEGenerator
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.directions import CELEBA
 from tests.conftest import ROOT
+from tests.docs.pages import follow, section
 from tests.formats.test_programs import Tiny, onnx
 from tests.generators.published import SIZE, diffae_checkpoint, stylegan2_pickle
 
@@ -48,16 +47,9 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def follow(section):
+def recipe(title):
     """Runs the commands of a section of the page, one after another, in this process."""
-    text = (ROOT / "docs/recipes.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
-    (block,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    told = subprocess.run(
-        ["bash", "-euc", "lcg() { printf '%s\\0' \"$@\"; printf '\\n\\0'; }\n" + block], capture_output=True, check=True
-    )
-    for command in told.stdout.decode().split("\0\n\0")[:-1]:
-        arguments = command.split("\0")
-        assert main([*arguments, *SMALL.get(arguments[0], [])]) == 0, arguments
+    follow(section((ROOT / "docs/recipes.md").read_text(), title), SMALL)
 
 
 def rows_of(folder):
@@ -87,7 +79,7 @@ def test_ffhq_stylegan2(place, capsys):
         labels[:, column] = labels[:, column] > 0.5
     labels[::7, 7] = None
     (data / "att_light.pickle").write_bytes(pickle.dumps({"att_light": [labels]}))
-    follow("FFHQ, StyleGAN2 (W)")
+    recipe("FFHQ, StyleGAN2 (W)")
     rows = rows_of(place / "runs/ffhq-stylegan2")
     store = LatentStore.open(
         "runs/ffhq-stylegan2/store", load_generator("configs/recipes/ffhq-stylegan2/generator.yaml")
@@ -139,7 +131,7 @@ def test_celebahq_diffae(place, monkeypatch):
     (data / "list_eval_partition.txt").write_text("\n".join([*parts, ""]))
     inverted, invert = [], DiffAEGenerator.invert
     monkeypatch.setattr(DiffAEGenerator, "invert", lambda self, x, z: inverted.append(x) or invert(self, x, z))
-    follow("CelebA-HQ, Diffusion Autoencoder (z_sem)")
+    recipe("CelebA-HQ, Diffusion Autoencoder (z_sem)")
     rows_of(place / "runs/celebahq-diffae")
     maker = load_generator("configs/recipes/celebahq-diffae/generator.yaml", invert_steps=50)
     store = LatentStore.open("runs/celebahq-diffae/store", maker)

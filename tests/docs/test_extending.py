@@ -1,8 +1,6 @@
 """docs/extending.md: its files and commands, from an empty folder outside of the checkout."""
 
 import os
-import re
-import shlex
 import subprocess
 import sys
 
@@ -17,16 +15,10 @@ from lcg_lightning.data.store import LatentStore
 from lcg_lightning.evaluation import records
 from lcg_lightning.generators.load import load_generator
 from tests.conftest import ROOT
+from tests.docs.pages import commands, files, follow, section
 
 PAGE = (ROOT / "docs/extending.md").read_text()
-FILES = dict(re.findall(r"^`(\w+\.(?:py|yaml))`\n\n```\w+\n(.*?)```$", PAGE, flags=re.MULTILINE | re.DOTALL))
-
-
-def commands(section):
-    """The ``lcg`` commands of a section, as lists of words."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)
-    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)).replace("\\\n", " ")
-    return [shlex.split(line)[1:] for line in shell.splitlines() if line.startswith("lcg ")]
+FILES = files(PAGE)
 
 
 @pytest.fixture
@@ -44,17 +36,12 @@ def folder(tmp_path, monkeypatch, world):
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
-def follow(section):
-    for words in commands(section):
-        assert main(words) == 0, words
-
-
 def test_the_method_is_the_one_that_ships():
     assert FILES["retrieval.py"] == (ROOT / "lcg_lightning/methods/retrieval.py").read_text()
 
 
 def test_a_method(folder, world):
-    for words in commands("A method"):  # outside of this process, in which a second Retrieval would be ambiguous
+    for words in commands(section(PAGE, "A method")):  # in new processes: in this one, a second Retrieval is ambiguous
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-m", "lcg_lightning", *words], env=environment, check=True, timeout=300)
     train = LatentStore.open(world.store).split("train").latents
@@ -63,15 +50,15 @@ def test_a_method(folder, world):
 
 
 def test_a_task(folder):
-    follow("A task")
+    follow(section(PAGE, "A task"))
     record = records.read(folder / "runs/records/there-and-back/record.json")
     assert record.task == "there-and-back"
     assert record.config["task"]["init_args"]["years"] == 15
 
 
 def test_a_sampler(folder):
-    follow("A sampler")
-    (command,) = commands("A sampler")
+    follow(section(PAGE, "A sampler"))
+    (command,) = commands(section(PAGE, "A sampler"))
     fine = [word.replace("plms.plms", "ddim").replace("runs/plms", "runs/fine") for word in command]
     assert main([*fine, "--method.steps=400"]) == 0
     ours, theirs = (load_file(f"runs/{name}/latents.safetensors")["latents"] for name in ("plms", "fine"))
@@ -81,7 +68,7 @@ def test_a_sampler(folder):
 def test_a_data_set(folder, world):
     rows = LatentStore.open(world.store).split("train")
     np.savez("faces.npz", latents=rows.latents.numpy(), Smiling=rows.labels[:, 1].numpy())
-    follow("A data set")
+    follow(section(PAGE, "A data set"))
     store = LatentStore.open("runs/arrays")
     assert sum(store.sizes.values()) == len(rows.ids)
     assert store.schema.names == ("Smiling",)
@@ -94,14 +81,14 @@ def test_a_generator(folder, world):
     mean = images.mean(0)
     _, _, components = torch.linalg.svd((images - mean).flatten(1), full_matrices=False)
     np.savez("faces.npz", mean=mean.numpy(), components=components[:20].unflatten(1, mean.shape).numpy())
-    follow("A generator")
+    follow(section(PAGE, "A generator"))
     rows = LatentStore.open("runs/eigenfaces", load_generator("eigenfaces.yaml")).split("train")
     expected = (data[int(rows.ids[7])] - mean).flatten().numpy() @ components[:20].numpy().T
     np.testing.assert_allclose(rows.latents[7].numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_metric(folder):
-    follow("A metric")
+    follow(section(PAGE, "A metric"))
     record = records.read(folder / "runs/records/sharpness/record.json")
     assert 0 < record.metrics["sharpness"].low < record.metrics["sharpness"].high
     assert "Sharpness" in (folder / "runs/records/leaderboard.md").read_text()

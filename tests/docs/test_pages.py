@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import shutil
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_data(checkout, world):
 def test_evaluation(checkout):
     follow(DOCS["evaluation"])
     found = {path.parent.name: records.read(path) for path in (checkout / "runs").rglob("record.json")}
-    assert found["oracle"].metrics["acc"].value == 1
+    assert found["oracle"].metrics["acc"].value == pytest.approx(1)
     assert found["scale-4"].config["method"]["init_args"]["scale"] == 4
     assert {row["method"] for row in json.loads((checkout / "runs/records/leaderboard.json").read_text())} == {
         "lcg",
@@ -96,5 +97,11 @@ def test_evaluation(checkout):
 
 
 def test_sweeps(checkout):
-    follow(DOCS["sweeps"])
+    shutil.copytree(ROOT / "configs", checkout / "few")
+    shipped = checkout / "few/sweeps/guidance-scale.yaml"
+    shipped.write_text(shipped.read_text().replace("n=300", "n=16"))
+    (checkout / "configs").unlink()
+    (checkout / "few").rename("configs")
+    follow(DOCS["sweeps"].replace("n=300", "n=16"))
+    assert (checkout / "runs/sweeps/guidance-scale/sweep.png").exists()
     assert (checkout / "runs/sweeps/steps/sweep.png").exists()
