@@ -26,6 +26,11 @@ setup: $(VENV)/.done ## make the environment and install everything into it
 demo: setup ## SynthFaces from renders to leaderboard in runs/demo, 2 minutes on two cores
 	$(VENV)/bin/python -m benchmarks.demo
 
+.PHONY: studio
+studio: setup ## edit faces in the browser; runs the demo first if it is not there
+	test -e runs/demo/leaderboard.json || $(MAKE) demo
+	$(RUN) studio
+
 .PHONY: benchmark
 benchmark: setup ## all methods on all tasks, into benchmarks/results; 50 minutes on two cores, resumes
 	$(VENV)/bin/python -m benchmarks.benchmark

@@ -51,7 +51,7 @@ def serve(workshop: Workshop, host: str, port: int, open_browser: bool) -> None:
             server_name=host, server_port=port, share=False, inbrowser=open_browser, quiet=True,
             prevent_thread_lock=True, footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False,
             max_file_size=MOST_BYTES, state_session_capacity=VISITORS,
-            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            theme=theme(),
             css_paths=Path(__file__).with_name("page.css"),
             app_kwargs={"routes": [route(workshop.records)], "docs_url": None, "redoc_url": None, "openapi_url": None},
         )  # fmt: skip
@@ -61,6 +61,22 @@ def serve(workshop: Workshop, host: str, port: int, open_browser: bool) -> None:
                 time.sleep(3600)
         finally:
             page.close(verbose=False)
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's own look, with fonts that the machine has and colours that can be read."""
+    plain = gr.themes.Default(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    )
+    return plain.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        color_accent="*primary_700",
+        slider_color="*primary_600",
+        slider_color_dark="*primary_400",
+        checkbox_background_color_selected="*primary_600",
+        checkbox_border_color="*neutral_500",
+    )
 
 
 def refuse_used(host: str, port: int) -> None:

@@ -1,23 +1,25 @@
 """The Edit page: a face, its sliders and switches, and what each method makes of them."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from lcg_lightning.attributes import Attribute
+from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Method
 from lcg_lightning.studio import controls, sources
-from lcg_lightning.studio.drawing import compared, side_by_side, strip
+from lcg_lightning.studio.copying import copying
+from lcg_lightning.studio.drawing import HINT, compared, side_by_side, strip
 from lcg_lightning.studio.knobs import knobs
-from lcg_lightning.studio.pictures import downloads
+from lcg_lightning.studio.pictures import download_latents, download_picture
 from lcg_lightning.studio.report import shown, tables
 from lcg_lightning.studio.session import Result, Session
 from lcg_lightning.studio.telling import told
 from lcg_lightning.studio.uploads import KEPT_SECONDS, MOST_BYTES
+from lcg_lightning.studio.words import edit_command, edit_python
 from lcg_lightning.studio.workshop import Workshop
 
 HOUR = 3600
@@ -32,116 +34,114 @@ def edit_page(workshop: Workshop) -> None:
     with gr.Row(elem_id="edit"):
         with gr.Column(elem_id="edit-faces"):
             faces = gr.HTML(elem_id="edit-result")
-            with gr.Row(elem_classes="tight"):
+            with gr.Row(elem_classes="buttons"):
                 undo = gr.Button("Undo", size="sm", elem_id="edit-undo")
                 reset = gr.Button("Start over", size="sm", elem_id="edit-reset")
         with gr.Column(elem_id="edit-controls"):
-            with gr.Group():
-                with gr.Row(elem_classes="tight"):
-                    previous = gr.Button("Previous", size="sm", elem_id="edit-previous")
-                    following = gr.Button("Next", size="sm", elem_id="edit-next")
-                    chance = gr.Button("Random row", size="sm", elem_id="edit-random")
-                    draw = gr.Button("Draw a face", size="sm", elem_id="edit-draw")
+            with gr.Row():
                 number = gr.Number(
-                    0, label=f"Face of the test split, 0 to {count - 1}", precision=0, elem_id="edit-number"
-                )
+                    0, label=f"Face of the test split, 0 to {count - 1}", precision=0,
+                    elem_id="edit-number",
+                )  # fmt: skip
+            with gr.Row(elem_classes="buttons"):
+                previous = gr.Button("Previous", size="sm", elem_id="edit-previous")
+                following = gr.Button("Next", size="sm", elem_id="edit-next")
+                chance = gr.Button("Random", size="sm", elem_id="edit-random")
+                draw = gr.Button("Draw a new face", size="sm", elem_id="edit-draw")
                 upload = _upload_button(workshop)
-            moving = [_control(attribute) for attribute in workshop.schema]
-            with gr.Accordion("Method", open=False):
-                method = gr.Dropdown(list(workshop.methods), label="Method", elem_id="edit-method")
-                scale = gr.Slider(
-                    0, first.strongest, first.scale, step=first.step, label="Strength (guidance scale)",
-                    elem_id="edit-scale", visible=first.scale is not None,
-                )  # fmt: skip
-                tau = gr.Slider(
-                    0.05, 1.5, first.tau or 0.25, step=0.05, label="How far the face may move (tau)",
-                    elem_id="edit-tau", visible=first.tau is not None,
-                )  # fmt: skip
-                keep = gr.Checkbox(
-                    first.keep or False, label="Hold what nobody asked for", elem_id="edit-keep",
-                    visible=first.keep is not None,
-                )  # fmt: skip
-                compare = gr.Checkbox(False, label="Show all methods side by side", elem_id="edit-compare")
+            gr.HTML(f'<p class="hint">{_upload_hint(workshop)}</p>')
+            moving = _controls(workshop.schema)
+            method = gr.Dropdown(list(workshop.methods), label="Method", elem_id="edit-method")
+            scale = gr.Slider(
+                0, first.strongest, first.scale, step=first.step, label="Strength (guidance scale)",
+                elem_id="edit-scale", visible=first.scale is not None, buttons=[],
+            )  # fmt: skip
+            tau = gr.Slider(
+                0.05, 1.5, first.tau or 0.25, step=0.05, label="How far the face may move (tau)",
+                elem_id="edit-tau", visible=first.tau is not None, buttons=[],
+            )  # fmt: skip
+            keep = gr.Checkbox(
+                first.keep or False, label="Hold what nobody asks for", elem_id="edit-keep",
+                visible=first.keep is not None,
+            )  # fmt: skip
+            compare = gr.Checkbox(False, label="Show every method side by side", elem_id="edit-compare")
         with gr.Column(elem_id="edit-rest"):
             steps = gr.HTML(elem_id="edit-strip")
-            words = gr.HTML(elem_id="edit-tables")
             others = gr.HTML(elem_id="edit-others")
+            said = gr.HTML(elem_id="edit-tables")
+            copied, command, lines = copying("edit")
 
     setting = [method, scale, tau, keep, compare]
-    drawn = [faces, steps, words, others, notice]
-    placed = [session, turn, number, *moving]
+    drawn = [session, faces, steps, said, others, copied, command, lines, notice]
+    everything = [*drawn, turn, number, *moving]
 
-    def draw_result(visitor: Session, name: str, strength: float, tau: float, keep: bool, every: bool) -> Iterator[Any]:
+    def answer(visitor: Session, name: str, strength: float, tau: float, keep: bool, every: bool) -> Iterator[Any]:
         """The result by the chosen method, then, on request, by all others."""
         chosen = workshop.methods[name]
         result = do(visitor.result, chosen, knobs(chosen).changes(strength, tau, keep))
-        yield {
-            faces: side_by_side(visitor.source, result, name),
-            steps: strip(visitor.source, result),
-            words: "" if result is None else tables(visitor.source, result, visitor.edits, workshop.schema)
-            + downloads(result.last.picture, result.last.latents, "edit", conditions="; ".join(result.edits)),
-            **({} if every else {others: ""}),
-        }  # fmt: skip
-        if every and result is not None:
-            found = {}
-            for title, each in workshop.methods.items():
-                found[title] = result if title == name else do(_attempt, visitor, each)
-                yield {others: compared(found)}
+        shown = side_by_side(visitor.source, result, name)
+        yield {session: visitor, faces: shown, **_drawn(result), **({} if every and result else {others: ""})}
+        found: dict[str, Result | str] = {}
+        for title, each in workshop.methods.items() if every and result else ():
+            found[title] = do(_attempt, visitor, each)
+            yield {others: compared(found)}
 
-    def place(visitor: Session) -> dict[Any, Any]:
-        """Sets the controls to where the visitor's edits stand."""
-        where = visitor.source.origin
-        at = {number: where.number} if isinstance(where, sources.Row) else {}
-        values = dict(zip(moving, visitor.values(), strict=True))
-        return {session: visitor, turn: visitor.turn, **at, **values}
+    def _drawn(result: Result | None) -> dict[Any, Any]:
+        if result is None:
+            return {steps: HINT, said: "", copied: gr.update(visible=False)}
+        last, about = result.last, "; ".join(result.edits)
+        files = download_picture("edit.png", last.picture, "Download the picture (PNG)") + download_latents(
+            "edit.safetensors", last.latents, "Download the latents (safetensors)", conditions=about
+        )
+        asked = workshop, result.method, result.edits, result.source.origin
+        return {
+            steps: strip(result),
+            said: f"{tables(result, workshop.schema)}<p>{files}</p>",
+            copied: gr.update(visible=True),
+            command: edit_command(*asked),
+            lines: edit_python(*asked),
+        }
 
-    def begin(visitor: Session | None, source: Any, *given: Any) -> Iterator[Any]:
-        """Starts with another face."""
-        if visitor is None:
-            visitor = Session(workshop, source)
-        else:
-            visitor.start(source)
-        yield place(visitor)
-        yield from draw_result(visitor, *given)
+    def face(visitor: Session, *given: Any) -> Iterator[Any]:
+        """Sets the controls to where a visitor's edits stand, and answers."""
+        origin = visitor.source.origin
+        at = origin.number if isinstance(origin, sources.Row) else None
+        yield {session: visitor, turn: visitor.turn, number: at, **dict(zip(moving, visitor.values(), strict=True))}
+        yield from answer(visitor, *given)
 
-    def show_row(visitor: Session | None, at: float | None, *given: Any) -> Iterator[Any]:
-        yield from begin(visitor, do(sources.row, workshop, int(at or 0)), *given)
+    def begin(find: Callable[..., sources.Source]) -> Callable[..., Iterator[Any]]:
+        """A handler that starts with the face that ``find`` gives for the workshop and the event's first input."""
 
-    def step_row(by: int) -> Any:
-        def show(visitor: Session | None, at: float | None, *given: Any) -> Iterator[Any]:
-            yield from show_row(visitor, (int(at or 0) + by) % count, *given)
+        def show(visitor: Session | None, where: Any, *given: Any) -> Iterator[Any]:
+            source = do(find, workshop, where)
+            if visitor is None:
+                visitor = Session(workshop, source)
+            else:
+                do(visitor.start, source)
+            yield from face(visitor, *given)
 
         return show
 
-    def show_chance(visitor: Session | None, at: float | None, *given: Any) -> Iterator[Any]:
-        yield from show_row(visitor, random.randrange(count), *given)
-
-    def show_drawn(visitor: Session | None, at: float | None, *given: Any) -> Iterator[Any]:
-        yield from begin(visitor, do(sources.drawn, workshop, random.randrange(10**6)), *given)
-
-    def show_upload(visitor: Session | None, file: str | None, *given: Any) -> Iterator[Any]:
-        if file is not None:
-            yield from begin(visitor, do(sources.uploaded, workshop, Path(file)), *given)
+    def go(visitor: Session | None, where: float | None, *given: Any) -> Iterator[Any]:
+        """Goes to the number that was typed, unless it is there already."""
+        here = None if visitor is None else visitor.source.origin
+        if where is not None and here != sources.Row(int(where)):
+            yield from begin(sources.row)(visitor, where, *given)
 
     def edit(visitor: Session | None, now: float, *given: Any) -> Iterator[Any]:
         """Takes over the controls, unless they are those of an earlier face."""
-        if visitor is None or now != visitor.turn:
-            return
-        options, values = given[: len(setting)], given[len(setting) :]
-        visitor.set(values)
-        yield from draw_result(visitor, *options)
+        if visitor is None:
+            raise UserError("This page was left alone for too long; load it again.")
+        if now == visitor.turn:
+            do(visitor.set, given[len(setting) :])
+            yield from answer(visitor, *given[: len(setting)])
 
-    def take_back(visitor: Session | None, *given: Any) -> Iterator[Any]:
-        if visitor is not None:
-            visitor.undo()
-            yield place(visitor)
-            yield from draw_result(visitor, *given)
+    def back(change: Callable[[Session], None]) -> Callable[..., Iterator[Any]]:
+        def take_back(visitor: Session, *given: Any) -> Iterator[Any]:
+            do(change, visitor)
+            yield from face(visitor, *given)
 
-    def start_over(visitor: Session | None, *given: Any) -> Iterator[Any]:
-        if visitor is not None:
-            visitor.reset()
-            yield place(visitor)
-            yield from draw_result(visitor, *given)
+        return take_back
 
     def settings(name: str) -> dict[Any, Any]:
         """The settings that a method has, at its own values."""
@@ -152,32 +152,30 @@ def edit_page(workshop: Workshop) -> None:
             keep: gr.update(value=own.keep or False, visible=own.keep is not None),
         }
 
-    def on(triggers: Any, handler: Any, inputs: list[Any], outputs: list[Any], mode: Any = "always_last") -> Any:
-        return gr.on(
-            triggers, told(handler, notice), inputs, outputs, api_visibility="private", trigger_mode=mode,
-            show_progress="minimal", show_progress_on=faces, concurrency_limit=4,
-        )  # fmt: skip
+    looks: dict[str, Any] = {
+        "api_visibility": "private",
+        "show_progress": "minimal",
+        "show_progress_on": steps,
+        "concurrency_limit": 4,
+    }
 
-    everything = [*placed, *drawn]
-    for trigger, handler in [
-        (previous.click, step_row(-1)),
-        (following.click, step_row(1)),
-        (chance.click, show_chance),
-        (draw.click, show_drawn),
-        ([number.submit, number.blur], show_row),
-    ]:
-        on(trigger, handler, [session, number, *setting], everything)
-    on(upload.upload, show_upload, [session, upload, *setting], everything, "once")
-    on(undo.click, take_back, [session, *setting], everything)
-    on(reset.click, start_over, [session, *setting], everything)
+    def on(triggers: Any, handler: Callable[..., Any], inputs: list[Any], outputs: list[Any] = everything) -> Any:
+        return gr.on(triggers, told(handler, notice), inputs, outputs, trigger_mode="always_last", **looks)
+
+    at = [session, number, *setting]
+    on(gr.context.Context.root_block.load, begin(sources.row), at)
+    on([number.submit, number.blur], go, at)
+    on(previous.click, begin(lambda shop, where: sources.row(shop, (int(where or 0) - 1) % count)), at)
+    on(following.click, begin(lambda shop, where: sources.row(shop, (int(where or 0) + 1) % count)), at)
+    on(chance.click, begin(lambda shop, _: sources.row(shop, random.randrange(count))), at)
+    on(draw.click, begin(lambda shop, _: sources.drawn(shop, random.randrange(10**6))), at)
+    on(upload.upload, begin(lambda shop, file: sources.uploaded(shop, Path(file))), [session, upload, *setting])
+    on(undo.click, back(Session.undo), [session, *setting])
+    on(reset.click, back(Session.reset), [session, *setting])
     edits = [session, turn, *setting, *moving]
     on([each.input for each in [*moving, scale, tau, keep, compare]], edit, edits, drawn)
-    on(method.input, settings, [method], [scale, tau, keep, notice]).then(
-        told(edit, notice), edits, drawn, api_visibility="private", show_progress_on=faces, show_progress="minimal"
-    )
-    loaded = gr.context.Context.root_block
-    assert loaded is not None
-    on(loaded.load, show_row, [session, number, *setting], everything)
+    changed = on(method.input, settings, [method], [scale, tau, keep, notice])
+    changed.then(told(edit, notice), edits, drawn, **looks)
 
 
 def _attempt(visitor: Session, method: Method) -> Result | str:
@@ -191,21 +189,29 @@ def _attempt(visitor: Session, method: Method) -> Result | str:
 
 
 def _upload_button(workshop: Workshop) -> gr.UploadButton:
-    """A button that uploads a picture; off, with the reason beside it, where the generator has no encoder."""
     able = workshop.generator.can("encode")
+    return gr.UploadButton("Upload a picture", size="sm", interactive=able, elem_id="edit-upload")
+
+
+def _upload_hint(workshop: Workshop) -> str:
+    """What happens to an uploaded picture, or why there can be none."""
     size = workshop.generator.image_size
-    button = gr.UploadButton(
-        "Upload a picture", file_types=["image"], size="sm", interactive=able, elem_id="edit-upload"
+    if not workshop.generator.can("encode"):
+        return "Uploading is off: this generator has no encoder, which would turn a picture into a latent."
+    return (
+        f"Upload a PNG, JPEG, WEBP or BMP file of at most {MOST_BYTES >> 20} MB. It is cropped to a square and scaled "
+        f"to {size} x {size}. It is not kept: the file is removed once it is read, at the latest after "
+        f"{2 * KEPT_SECONDS} seconds."
     )
-    if able:
-        text = (
-            f"PNG, JPEG, WEBP or BMP, at most {MOST_BYTES >> 20} MB; cropped to a square, scaled to {size} x {size}. "
-            f"It is not kept: the file is removed once it is read, at the latest after {2 * KEPT_SECONDS} seconds."
-        )
-    else:
-        text = "Uploading is off: this generator has no encoder, which would turn a picture into a latent."
-    gr.HTML(f'<p class="hint">{text}</p>')
-    return button
+
+
+def _controls(schema: AttributeSchema) -> list[Any]:
+    """The controls in the schema's order; switches are drawn together, above the others."""
+    drawn = {}
+    with gr.Row(elem_classes="switches"):
+        drawn |= {each.name: _control(each) for each in schema if each.kind == "binary"}
+    drawn |= {each.name: _control(each) for each in schema if each.kind != "binary"}
+    return [drawn[name] for name in schema.names]
 
 
 def _control(attribute: Attribute) -> Any:
@@ -216,4 +222,4 @@ def _control(attribute: Attribute) -> Any:
     if attribute.kind == "categorical":
         return gr.Dropdown(list(attribute.classes), label=name, elem_id=mark)
     size = controls.step(attribute.low, attribute.high)
-    return gr.Slider(attribute.low, attribute.high, attribute.low, step=size, label=name, elem_id=mark)
+    return gr.Slider(attribute.low, attribute.high, attribute.low, step=size, label=name, buttons=[], elem_id=mark)

@@ -27,6 +27,13 @@ def png(picture: Pixels) -> bytes:
     return file.getvalue()
 
 
+def thumbnail(picture: Pixels, size: int = 256) -> Pixels:
+    """A picture of at most ``size`` pixels in height and width."""
+    image = Image.fromarray(picture)
+    image.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
 def link(content: bytes, kind: str) -> str:
     """An address that holds its content.
 
@@ -52,11 +59,17 @@ def figure(picture: Pixels, caption: str, alt: str, note: str = "") -> str:
     )
 
 
-def downloads(picture: Pixels, latents: Tensor, name: str, **about: str) -> str:
-    """HTML of two links that download a picture and its latents (N, ...), which are in the page already."""
-    image = link(png(picture), "image/png")
-    numbers = link(save({"latents": latents.cpu().contiguous()}, metadata=about), "application/octet-stream")
-    return (
-        f'<p class="downloads"><a download="{escape(name)}.png" href="{image}">Download the picture (PNG)</a> '
-        f'<a download="{escape(name)}.safetensors" href="{numbers}">Download the latents (safetensors)</a></p>'
-    )
+def download(name: str, content: bytes, kind: str, text: str) -> str:
+    """HTML of a link that downloads a file, which is in the page already."""
+    return f'<a class="download" download="{escape(name)}" href="{link(content, kind)}">{escape(text)}</a>'
+
+
+def download_picture(name: str, picture: Pixels, text: str) -> str:
+    """HTML of a link that downloads a picture as PNG."""
+    return download(name, png(picture), "image/png", text)
+
+
+def download_latents(name: str, latents: Tensor, text: str, **about: str) -> str:
+    """HTML of a link that downloads latents (N, ...) as safetensors, with plain-text metadata."""
+    content = save({"latents": latents.cpu().contiguous()}, metadata=about)
+    return download(name, content, "application/octet-stream", text)

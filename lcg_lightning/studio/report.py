@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
-from lcg_lightning.studio.controls import Change
 from lcg_lightning.studio.session import Result
-from lcg_lightning.studio.sources import Source
 
 SHOWN = 8
 """Rows of a table."""
@@ -25,7 +23,7 @@ def readings(outputs: Tensor, schema: AttributeSchema) -> Tensor:
 def said(attribute: Attribute, reading: float) -> str:
     """A reading in words: a probability, a class, or a number in the attribute's unit."""
     if attribute.kind == "binary":
-        return f"{100 * reading:.0f} %"
+        return f"{100 * reading:.0f}\u00a0%"
     if attribute.kind == "categorical":
         return attribute.classes[int(reading)]
     return f"{attribute.low + reading * (attribute.high - attribute.low):.1f}"
@@ -36,10 +34,10 @@ def moved(attribute: Attribute, before: float, after: float) -> float:
     return float(before != after) if attribute.kind == "categorical" else abs(after - before)
 
 
-def tables(source: Source, result: Result, edits: tuple[Change, ...], schema: AttributeSchema) -> str:
+def tables(result: Result, schema: AttributeSchema) -> str:
     """HTML of two tables: what was asked for, and what changed that nobody asked for, largest first."""
-    targets = {edit.name: edit.value for edit in edits}
-    before, after = readings(source.outputs, schema).tolist(), readings(result.last.outputs, schema).tolist()
+    targets = {edit.name: edit.value for edit in result.changes}
+    before, after = readings(result.source.outputs, schema).tolist(), readings(result.last.outputs, schema).tolist()
     asked, other = [], []
     for attribute, b, a in zip(schema, before, after, strict=True):
         cells = [shown(attribute.name), said(attribute, b), said(attribute, a)]
@@ -49,11 +47,11 @@ def tables(source: Source, result: Result, edits: tuple[Change, ...], schema: At
             asked.append([*cells, wanted])
         else:
             change = moved(attribute, b, a)
-            other.append((change, [*cells, f"{100 * change:.0f} %"]))
+            other.append((change, [*cells, f"{100 * change:.0f}\u00a0%"]))
     other.sort(key=lambda row: -row[0])
-    identity = "" if result.identity is None else f"Identity (cosine to the source): <b>{result.identity:.3f}</b>. "
+    identity = "" if result.identity is None else f"Identity <b>{result.identity:.3f}</b>, cosine to the source. "
     return (
-        f"<p>{identity}{result.seconds:.2f} s.</p>"
+        f"<p>{identity}Made in {result.seconds:.2f} s.</p>"
         + _table("What was asked for", ["Attribute", "Source", "Now", "Asked"], asked)
         + _table(
             "What changed that nobody asked for",

@@ -40,9 +40,11 @@ class State:
 class Result:
     """What a method made of the edits so far."""
 
-    method: Method
+    source: Source
+    changes: tuple[Change, ...]
     edits: tuple[str, ...]
-    """The conditions, in order."""
+    """The changes as conditions, in order."""
+    method: Method
     states: tuple[State, ...]
     """The face after each edit, at least one."""
     identity: float | None
@@ -157,7 +159,8 @@ class Session:
         begin = time.perf_counter()
         method = remade(method, **options or {})
         states = self._after(method)
-        return Result(method, self.texts, states, self._identity(states[-1]), time.perf_counter() - begin)
+        identity, seconds = self._identity(states[-1]), time.perf_counter() - begin
+        return Result(self.source, self.edits, self.texts, method, states, identity, seconds)
 
     def _after(self, method: Method) -> tuple[State, ...]:
         """The states after each edit; those that were made before are not made again."""

@@ -1,0 +1,48 @@
+"""What a page tells of errors."""
+
+import asyncio
+import re
+from html import unescape
+
+import pytest
+
+from lcg_lightning.errors import UserError
+from lcg_lightning.studio.telling import UNKNOWN, told
+
+
+def refused(text):
+    raise UserError(f"<b>{text}</b> is no face")
+
+
+def broken(text):
+    yield {"picture": text}
+    raise RuntimeError(f"at /home/me/secret.py: {text}")
+
+
+def test_a_users_error_is_its_sentence_and_any_other_one_goes_to_the_terminal(capsys):
+    assert told(refused, "notice")("x") == {
+        "notice": '<p role="alert" class="notice">&lt;b&gt;x&lt;/b&gt; is no face</p>'
+    }
+    assert capsys.readouterr().err == ""
+    first, last = told(broken, "notice")("x")
+    assert first == {"notice": "", "picture": "x"}
+    assert UNKNOWN in last["notice"]
+    assert "secret" not in last["notice"]
+    assert "RuntimeError: at /home/me/secret.py: x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("asked", "answer"), [(99999, "There is no face 99999"), (2, "")])
+def test_the_page_shows_the_sentence(workshop, asked, answer):
+    from gradio.state_holder import SessionState
+
+    from lcg_lightning.studio.app import build
+
+    page = build(workshop)
+    go = next(fn for fn in page.fns.values() if fn.fn.__name__ == "go")
+    inputs = [component.value for component in go.inputs]
+    inputs[1] = asked
+    output = asyncio.run(page.process_api(go, inputs, state=SessionState(page)))
+    shown = dict(zip([c.elem_id for c in go.outputs], output["data"], strict=True))
+    text = re.sub("<.*?>", "", unescape(shown["edit-notice"]))
+    assert text.startswith(answer)
+    assert bool(text) == bool(answer)
