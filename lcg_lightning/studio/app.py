@@ -1,6 +1,7 @@
 """The studio's page and its server."""
 
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -56,6 +57,7 @@ def serve(workshop: Workshop, host: str, port: int, open_browser: bool) -> None:
             app_kwargs={"routes": [route(workshop.records)], "docs_url": None, "redoc_url": None, "openapi_url": None},
         )  # fmt: skip
         print(f"The studio is at http://{host}:{port} ; Ctrl-C ends it.", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and leaves no file behind
         try:
             while True:
                 time.sleep(3600)

@@ -40,7 +40,7 @@ def edit_page(workshop: Workshop) -> None:
         with gr.Column(elem_id="edit-controls"):
             with gr.Row():
                 number = gr.Number(
-                    0, label=f"Face of the test split, 0 to {count - 1}", precision=0,
+                    0, label=f"Face of the test split: 0 to {count - 1}, then Enter", precision=0,
                     elem_id="edit-number",
                 )  # fmt: skip
             with gr.Row(elem_classes="buttons"):
@@ -164,7 +164,7 @@ def edit_page(workshop: Workshop) -> None:
 
     at = [session, number, *setting]
     on(gr.context.Context.root_block.load, begin(sources.row), at)
-    on([number.submit, number.blur], go, at)
+    on(number.submit, go, at)
     on(previous.click, begin(lambda shop, where: sources.row(shop, (int(where or 0) - 1) % count)), at)
     on(following.click, begin(lambda shop, where: sources.row(shop, (int(where or 0) + 1) % count)), at)
     on(chance.click, begin(lambda shop, _: sources.row(shop, random.randrange(count))), at)
@@ -207,7 +207,7 @@ def _upload_hint(workshop: Workshop) -> str:
 
 def _controls(schema: AttributeSchema) -> list[Any]:
     """The controls in the schema's order; switches are drawn together, above the others."""
-    drawn = {}
+    drawn: dict[str, Any] = {}
     with gr.Row(elem_classes="switches"):
         drawn |= {each.name: _control(each) for each in schema if each.kind == "binary"}
     drawn |= {each.name: _control(each) for each in schema if each.kind != "binary"}
