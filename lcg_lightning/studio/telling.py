@@ -37,9 +37,12 @@ def told(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
 
         @functools.wraps(handler)
         def telling_each(*args: Any) -> Iterator[dict[Any, Any]]:
+            values = None
             try:
                 for values in handler(*args):
                     yield {place: "", **values}
+                if values is None:  # Gradio empties all outputs of a generator that ends at once
+                    yield {place: ""}
             except Exception as error:
                 yield {place: notice(sentence(error))}
 
