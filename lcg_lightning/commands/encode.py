@@ -25,7 +25,7 @@ def encode(
     resize: bool = False,
     batch_size: int = 64,
     shard_batches: int = 8,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     accelerator: str = "auto",
     devices: int = 1,
     num_nodes: int = 1,
@@ -44,7 +44,8 @@ def encode(
         resize: scale square images of another size.
         batch_size: rows in a batch, per process.
         shard_batches: batches between two writes of finished rows.
-        num_workers: processes that read image files, per process.
+        num_workers: processes that read image files meanwhile, per process; by default as many as cores are left, at
+            most 4, and none for a single batch.
         accelerator: as in Lightning's Trainer.
         devices: number of processes on a machine.
         num_nodes: number of machines; torchrun or SLURM starts the command on each.
@@ -53,7 +54,7 @@ def encode(
     processes = 8 * (os.cpu_count() or 1)
     for name, value, least, most in (
         *(("batch_size", batch_size, 1, 2**20), ("shard_batches", shard_batches, 1, 2**20)),
-        *(("num_workers", num_workers, 0, processes), ("devices", devices, 1, processes)),
+        *(("num_workers", num_workers or 0, 0, processes), ("devices", devices, 1, processes)),
         ("num_nodes", num_nodes, 1, 2**20),
     ):
         if not least <= value <= most:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.data.annotated import AnnotatedImages, AnnotatedLatents
-from lcg_lightning.data.images import ImageFiles, stamp
+from lcg_lightning.data.images import ImageFiles, in_range, stamp
 from lcg_lightning.data.rows import SPLITS, hash_splits
 from lcg_lightning.data.shards import Shards
 from lcg_lightning.data.store import Split, write_store
@@ -63,7 +64,7 @@ def encode(
         rows = AnnotatedLatents(images.ids, images.labels, images.schema, images.splits, latents=latents)
         return store(rows, generator, folder, source=source)
 
-    return work(shards, _Encoding(generator), files, images.ids, generator.latent_shape, write, loop)
+    return work(shards, _Encoding(generator), files.pixels, images.ids, generator.latent_shape, write, loop)
 
 
 def sample_and_label(
@@ -103,8 +104,8 @@ def sample_and_label(
     def write(folder: Path, latents: Tensor, labels: Tensor) -> Path:
         return store(AnnotatedLatents(ids, labels, judge.schema, latents=latents), generator, folder, source=source)
 
-    drawing, rows = _Drawing(generator, judge, seed), torch.arange(n)
-    return work(shards, drawing, rows, ids, generator.latent_shape, write, loop)  # type: ignore[arg-type]
+    loop["num_workers"] = 0  # nothing is read
+    return work(shards, _Drawing(generator, judge, seed), np.array, ids, generator.latent_shape, write, loop)
 
 
 def store(
@@ -124,13 +125,14 @@ def store(
 
 
 class _Encoding(nn.Module):
-    """Images (B, 3, H, W) to latents and empty labels."""
+    """Images (B, 3, H, W) uint8 to latents and empty labels."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        images = in_range(pixels)
         return self.generator.encode(images), images.new_zeros(len(images), 0)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -138,6 +139,11 @@ def match_rows(names: Sequence[str], images: Iterable[str], table: str | Path) -
     return found
 
 
+def in_range(pixels: Tensor) -> Tensor:
+    """Pixels in 0 to 255 as float32 in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
 class ImageFiles(Dataset[Tensor]):
     """Images (3, size, size) float32 in [-1, 1], turned upright.
 
@@ -156,7 +162,18 @@ class ImageFiles(Dataset[Tensor]):
         return len(self.refs)
 
     def __getitem__(self, index: int) -> Tensor:
-        ref = self.refs[index]
+        return in_range(torch.from_numpy(self.pixels([index])))[0]
+
+    def pixels(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """Images (B, 3, size, size) in 0 to 255.
+
+        Raises:
+            UserError: an image cannot be read, or has another size.
+        """
+        images = np.stack([np.asarray(self._upright(self.refs[row])) for row in rows])
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+    def _upright(self, ref: ImageRef) -> Image.Image:
         image = rgb(open_image(ref), ref)
         expected = (self.size, self.size)
         if image.size != expected and self.resize and image.width == image.height:
@@ -165,7 +182,7 @@ class ImageFiles(Dataset[Tensor]):
             how = "crop it to a square first" if self.resize else "resize it, or turn on resize"
             found = f"{image.width}x{image.height}"
             raise UserError(f"{ref} is {found} pixels, and the generator takes {self.size}x{self.size}; {how}")
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
+        return image
 
 
 def rgb(image: Image.Image, ref: ImageRef) -> Image.Image:

@@ -41,7 +41,7 @@ def images(tmp_path):
 
 
 def encode_here(images, out, generator=None, **options):
-    options = {"batch_size": 4, "accelerator": "cpu"} | options
+    options = {"batch_size": 4, "accelerator": "cpu", "num_workers": 0} | options
     return encode(annotated(images), generator or FakeGenerator(), out, **options)
 
 
@@ -71,7 +71,7 @@ def test_latents_stand_by_the_labels_and_ids_of_their_images(images, tmp_path):
 
 
 def test_interrupted_run_goes_on_on_two_processes_and_encodes_each_image_once(images, tmp_path):
-    whole = encode_here(images, tmp_path / "whole")
+    whole = encode_here(images, tmp_path / "whole", num_workers=2)
     log, out = tmp_path / "log", tmp_path / "store"
     with pytest.raises(RuntimeError, match="the encoder broke"):
         encode_here(images, out, FakeGenerator(log, fail_at=3), shard_batches=2)
