@@ -13,7 +13,7 @@ from typing import Any
 import jsonargparse
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.benchmark import Part
 from benchmarks.jobs import Job, is_done, run_all
@@ -104,6 +104,9 @@ def draw(rows: Sequence[tuple[Point, Record]], path: Path) -> None:
                 ax.set(ylabel=FIGURES[name], xscale="log", xticks=BUDGETS, xticklabels=map(str, BUDGETS))
                 if name != "acc_joint":
                     ax.set_yscale("log")
+                    ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+                    ax.yaxis.set_major_formatter("{x:g}")
+                    ax.yaxis.set_minor_locator(NullLocator())
                 ax.xaxis.set_minor_locator(NullLocator())
                 ax.grid(color="#E4E4E4")
             column[0].set_title(world)
