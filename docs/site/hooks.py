@@ -58,12 +58,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     folder = dirname(here if here.startswith("benchmarks/") else join("docs", here))
 
     def led(link: re.Match[str]) -> str:
-        target = normpath(join(folder, link["path"])).removeprefix("docs/")
+        target = normpath(join(folder, link["path"])).removeprefix("docs/").replace(".ipynb", ".md")
         if target.startswith("benchmarks/"):  # a leaderboard's page shows more than its Markdown
             target = target.replace("/leaderboard.md", "/leaderboard.html")
         return f"]({relpath(target, dirname(here) or '.')}"
 
-    return re.sub(r"\]\((?P<path>[\w./-]+\.(?:md|ipynb|html|png|webp))", led, markdown).replace(".ipynb", ".md")
+    return re.sub(r"\]\((?P<path>[\w./-]+\.(?:md|ipynb|html|png|webp))", led, markdown)
 
 
 def on_page_content(content: str, **_: Any) -> str:
