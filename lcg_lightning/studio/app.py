@@ -15,11 +15,12 @@ import gradio as gr
 from lcg_lightning.errors import UserError
 from lcg_lightning.studio.compare import route
 from lcg_lightning.studio.compare_page import compare_page
+from lcg_lightning.studio.compose_page import compose_page
 from lcg_lightning.studio.edit_page import edit_page
 from lcg_lightning.studio.uploads import MOST_BYTES, keep_swept
 from lcg_lightning.studio.workshop import Workshop
 
-PAGES: Mapping[str, Callable[[Workshop], None]] = {"Edit": edit_page, "Compare": compare_page}
+PAGES: Mapping[str, Callable[[Workshop], None]] = {"Edit": edit_page, "Compose": compose_page, "Compare": compare_page}
 """What draws each tab."""
 VISITORS = 64
 """Visitors whose sessions are kept, the latest ones."""
@@ -73,6 +74,8 @@ def theme() -> gr.themes.Base:
     return plain.set(
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
         color_accent="*primary_700",
         slider_color="*primary_600",
         slider_color_dark="*primary_400",

@@ -15,7 +15,7 @@ def copying(mark: str) -> tuple[gr.Accordion, gr.Code, gr.Code]:
         mark: begins the elements' ids.
     """
     with gr.Accordion("Copy as command", open=False, visible=False, elem_id=f"{mark}-copy") as whole:
-        command = gr.Code(language="shell", label="Command", lines=1, interactive=False, elem_id=f"{mark}-command")
-        lines = gr.Code(language="python", label="Python", lines=1, interactive=False, elem_id=f"{mark}-python")
+        command = gr.Code(label="Command", lines=1, interactive=False, elem_id=f"{mark}-command")
+        lines = gr.Code(label="Python", lines=1, interactive=False, elem_id=f"{mark}-python")
         gr.HTML(HINT)
     return whole, command, lines

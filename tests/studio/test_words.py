@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from lcg_lightning.cli import main
 from lcg_lightning.methods.lcg import LatentClassifierGuidance
 from lcg_lightning.studio import sources, words
+from lcg_lightning.studio.compose import Sampling, composer
 from lcg_lightning.studio.pictures import png
 from lcg_lightning.studio.session import Session
+from lcg_lightning.studio.words import Asked
 from lcg_lightning.studio.workshop import open_workshop
 
 
@@ -47,6 +49,32 @@ def run(command, lines, folder, tmp_path):
     finally:
         subprocess.run(["rm", "-rf", folder], check=True)
     return tmp_path / "command", tmp_path / "python"
+
+
+@pytest.mark.parametrize(
+    ("title", "scale", "condition"),
+    [
+        ("LCG", 3.5, "2*Smiling & ~(Hat | Bald) & Age=60"),
+        ("Conditional arithmetic", 2.5, "Smiling & ~Hat"),
+        ("Nearest training face", None, "Hat"),
+    ],
+)
+def test_samples(title, scale, condition, workshop, tmp_path):
+    sampling = Sampling(workshop, composer(workshop, title, scale), Asked(condition, 6, 3, 4))
+    shown = list(sampling.batches())[-1]
+    command, python = run(
+        words.sample_command(workshop, sampling.method, sampling.asked),
+        words.sample_python(workshop, sampling.method, sampling.asked),
+        "samples",
+        tmp_path,
+    )
+    for folder in (command, python):
+        assert len(shown) == len(list((folder / "images").iterdir())) == 6
+        latents = load_file(folder / "latents.safetensors")["latents"]
+        for i, sample in enumerate(shown):
+            assert (sample.picture == read(folder / f"images/{i:05d}.png")).all()
+            assert sample.latents.equal(latents[i])
+    assert sampling.picture() == (command / "grid.png").read_bytes()
 
 
 @pytest.mark.parametrize(

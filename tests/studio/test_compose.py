@@ -1,0 +1,102 @@
+import html
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.conditions import parse
+from lcg_lightning.errors import UserError
+from lcg_lightning.judges.load import load_attribute_judge
+from lcg_lightning.studio.compose import MOST_CHARACTERS, Sampling, composer, examples, titles
+from lcg_lightning.studio.composed import finished, progress, verdict
+from lcg_lightning.studio.words import Asked
+
+SCHEMA = AttributeSchema(
+    (
+        Attribute("Hat"),
+        Attribute("Smiling"),
+        Attribute("Hair", "categorical", ("black", "gray")),
+        Attribute("Age", "continuous", low=18, high=80),
+    )
+)
+
+
+def text_of(page):
+    return html.unescape(re.sub("<[^>]*>", "", page))
+
+
+@pytest.mark.parametrize(
+    ("typed", "said", "marked"),
+    [
+        ("Hat & (Smilng | Hair=gray)", "Column 8: unknown attribute 'Smilng'; did you mean Smiling?", "Smilng"),
+        ("Hat &", "Column 6: expected an attribute", " "),
+        ("Hat <b>", "Column 5: expected '&' or '|', found '<b>'", "<b>"),
+        ("Hat & ~Hat", "It asks for something impossible; no value of Hat satisfies it.", None),
+        ("", "Type a condition, such as Hat & ~Smiling & Age=64.", None),
+        (" \n ", "Type a condition", None),
+        ("Hat & " * 2000 + "Hat", f"12,003 characters; this page takes at most {MOST_CHARACTERS:,}", None),
+        ("Hat & " * 300 + "Hit" + " & Hat" * 30, "Column 1801: unknown attribute 'Hit'", "Hit"),
+    ],
+)
+def test_a_mistake_is_a_sentence_that_names_its_place(typed, said, marked):
+    page = verdict(typed, SCHEMA)
+    assert said in text_of(page)
+    assert "wrong" in page
+    assert len(page) < 1000
+    found = re.search("<mark>(.*)</mark>", page)
+    assert (found and html.unescape(found[1])) == marked
+
+
+def test_a_condition_is_read_back():
+    assert text_of(verdict("hat&(age=60)", SCHEMA)) == "Reads as Hat & Age=60"
+
+
+@pytest.mark.parametrize("size", range(1, 5))
+def test_examples_are_conditions_on_any_attributes(size):
+    for attributes in (SCHEMA.attributes[:size], SCHEMA.attributes[-size:]):
+        schema = AttributeSchema(attributes)
+        assert examples(schema)
+        for text in examples(schema):
+            parse(text, schema)
+
+
+def test_samples_appear_batch_by_batch_with_what_a_judge_reads(workshop):
+    sampling = Sampling(workshop, composer(workshop, "LCG"), Asked("Smiling & 3*~Hat", 5, 0, 2))
+    counts = []
+    for _ in sampling.batches():
+        counts.append(len(sampling.samples))
+        assert f'value="{counts[-1]}"' in progress(sampling)
+    assert counts == [2, 4, 5]
+    judge = load_attribute_judge("synthfaces").select(workshop.schema)
+    pictures = torch.from_numpy(np.stack([sample.picture for sample in sampling.samples])).permute(0, 3, 1, 2)
+    outputs = judge(pictures.float() / 127.5 - 1)
+    smiling, hat = (outputs[:, workshop.schema.head(name)].sigmoid()[:, 0] for name in ("Smiling", "Hat"))
+    chances = torch.tensor([sample.chance for sample in sampling.samples])
+    torch.testing.assert_close(chances, smiling * (1 - hat), rtol=0.02, atol=0.01)  # pictures are rounded to 8 bits
+    page = finished(sampling, "LCG", 1.0)
+    for i, sample in enumerate(sampling.samples):
+        assert f'alt="Sample {i}, probability {sample.chance:.2f}, {sample.read}"' in page
+        assert re.fullmatch(r"Smiling \d+\s%, Hat \d+\s%", sample.read)
+    assert page.count("<img") == 5
+    assert set(re.findall(r'download="([^"]*)" href="data:', page)) == {"samples.png", "samples.safetensors"}
+
+
+@pytest.mark.parametrize("n", [0, 65])
+def test_numbers_out_of_range_are_refused(n, workshop):
+    with pytest.raises(UserError, match=f"1 to 64 samples, not {n}"):
+        Sampling(workshop, composer(workshop, "LCG"), Asked("Hat", n, 0, 8))
+
+
+def test_every_method_samples_or_says_why_not(workshop):
+    for title in titles(workshop):
+        sampling = Sampling(workshop, composer(workshop, title), Asked("Smiling & ~Hat", 2, 0, 8))
+        assert len(list(sampling.batches())[-1]) == 2
+    with pytest.raises(UserError, match="choice"):
+        list(Sampling(workshop, composer(workshop, "Latent arithmetic"), Asked("Hat | Bald", 2, 0, 8)).batches())
+
+
+def test_a_negative_seed_is_refused(workshop):
+    with pytest.raises(UserError, match="seed -1 must be 0 or more"):
+        list(Sampling(workshop, composer(workshop, "LCG"), Asked("Hat", 1, -1, 8)).batches())
