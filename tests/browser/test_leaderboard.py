@@ -1,9 +1,11 @@
 """The leaderboard's page as a visitor uses it."""
 
 import pytest
+from PIL import Image
 
 from lcg_lightning.cli import main
 from tests.browser.audit import audit
+from tests.browser.tab import complaints
 from tests.evaluation.report import made
 
 
@@ -28,6 +30,23 @@ def test_every_visitor_can_see_and_use_all_of_the_page(tab, address):
     for button in tab.all("summary, .open"):
         button.click()
     assert audit(tab) == []
+
+
+def test_a_click_on_a_row_shows_its_samples(tab, tmp_path):
+    folder = tmp_path / "a # b"
+    made.run(folder / "lcg", made.figures(0))
+    Image.new("RGB", (1254, 400), "teal").save(folder / "lcg/samples.png")
+    assert main(["leaderboard", str(folder)]) == 0
+    tab.open((folder / "leaderboard.html").as_uri())
+    tab.all(".board tbody td")[1].click()
+    image = tab.one(".more img")
+    tab.until(lambda: image.is_displayed() and image.get_property("naturalWidth") == 1254, "the samples are shown")
+    assert audit(tab) == []
+    (folder / "lcg/samples.png").unlink()
+    tab.open((folder / "leaderboard.html").as_uri())
+    tab.all(".board tbody td")[1].click()
+    tab.until(lambda: tab.all(".more p")[0].is_displayed() and not tab.one(".more img").is_displayed(), "no picture")
+    complaints(tab.driver)  # of the missing file
 
 
 def test_a_heading_sorts_its_table_and_no_other(tab, address):

@@ -77,6 +77,15 @@ def test_samples(title, scale, condition, workshop, tmp_path):
     assert sampling.picture() == (command / "grid.png").read_bytes()
 
 
+def edited(workshop, source, title, changes):
+    session = Session(workshop, source)
+    for name, value in {"Hat": True, "Age": 61.0, "Smiling": True, "Hat ": False}.items():
+        values = dict(zip(workshop.schema.names, session.values(), strict=True))
+        session.set(list({**values, name.strip(): value}.values()))
+    assert session.edits
+    return workshop.bench.do(session.result, workshop.methods[title], changes)
+
+
 @pytest.mark.parametrize(
     ("origin", "title"), [("row", "LCG, plain sequential"), ("row", "LCG"), ("drawn", "LCG"), ("uploaded", "LCG")]
 )
@@ -89,15 +98,22 @@ def test_edits(origin, title, workshop, tmp_path):
         Path(words.UPLOAD).write_bytes(png(source.uploaded))
     else:
         source = do(getattr(sources, origin), workshop, 5)
-    session = Session(workshop, source)
-    for name, value in {"Hat": True, "Age": 61.0, "Smiling": True, "Hat ": False}.items():
-        values = dict(zip(workshop.schema.names, session.values(), strict=True))
-        session.set(list({**values, name.strip(): value}.values()))
-    assert session.edits
     changes = {"scale": 5.0, "tau": 0.5, "keep": False} if title == "LCG" else {}
-    result = do(session.result, workshop.methods[title], changes)
+    result = edited(workshop, source, title, changes)
     given = (workshop, result.method, result.edits, source.origin)
     command, python = run(words.edit_command(*given), words.edit_python(*given), "edit", tmp_path)
     assert (result.last.picture == read(command / f"images/00000-{len(result.edits)}.png")).all()
     assert (result.last.picture == read(python / "images/00000.png")).all()
     assert load_file(python / "latents.safetensors")["latents"].equal(result.last.latents)
+
+
+def test_a_face_that_the_prior_drew(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(workshop.generator), "can", lambda self, method: False)
+    source = workshop.bench.do(sources.drawn, workshop, 3)
+    assert source.origin.by_prior
+    result = edited(workshop, source, "LCG", {})
+    given = (workshop, result.method, result.edits, source.origin)
+    assert shell(words.edit_command(*given)) == []  # a comment
+    exec(words.edit_python(*given), {})
+    os.rename("edit", tmp_path / "python")
+    assert (result.last.picture == read(tmp_path / "python/images/00000.png")).all()
