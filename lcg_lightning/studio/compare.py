@@ -1,5 +1,6 @@
 """The Compare page's work: serves the leaderboard and the records' pictures, and says what is missing."""
 
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from shlex import quote
@@ -8,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.records import is_record
 from lcg_lightning.files import load_json
 
@@ -54,4 +56,8 @@ def _guide(text: str, commands: list[str]) -> str:
 
 
 def _has_records(folder: Path) -> bool:
-    return any(is_record(load_json(path)) for path in folder.glob("**/record.json"))
+    for path in folder.glob("**/record.json"):
+        with suppress(UserError):  # a damaged one is none
+            if is_record(load_json(path)):
+                return True
+    return False

@@ -22,7 +22,9 @@ def compose_page(workshop: Workshop) -> None:
     notice = gr.HTML(elem_id="compose-notice")
     with gr.Row(elem_id="compose", elem_classes="page"):
         with gr.Column(elem_id="compose-asking"):
-            text = gr.Textbox(known[0], label="Condition (Shift and Enter sample)", lines=2, max_lines=6, elem_id="compose-text")
+            text = gr.Textbox(
+                known[0], label="Condition (Shift and Enter sample)", lines=2, max_lines=6, elem_id="compose-text"
+            )
             reading = gr.HTML(
                 verdict(known[0], workshop.schema), html_template='<div role="status">${value}</div>',
                 elem_id="compose-verdict",

@@ -23,6 +23,9 @@ def test_the_page_says_what_is_missing_until_it_shows_the_leaderboard(records, t
     for none in (None, tmp_path / "nowhere", tmp_path / "a records/link.png"):
         assert "There are no records" in board(none)
         assert "lcg test" in board(none)
+    (tmp_path / "half/lcg").mkdir(parents=True)
+    (tmp_path / "half/lcg/record.json").write_text('{"format":')
+    assert "There are no records" in board(tmp_path / "half")
     said = board(records)
     assert "There are records" in said
     command = re.search("<pre>(.*)</pre>", said)[1].replace("&#x27;", "'")
