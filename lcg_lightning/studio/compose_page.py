@@ -20,7 +20,7 @@ def compose_page(workshop: Workshop) -> None:
     known, methods = examples(workshop.schema), titles(workshop)
     scale_of = {name: own_scale(workshop.methods[name]) for name in methods}
     notice = gr.HTML(elem_id="compose-notice")
-    with gr.Row(elem_id="compose", elem_classes="page"):
+    with gr.Row(elem_id="compose"):
         with gr.Column(elem_id="compose-asking"):
             text = gr.Textbox(
                 known[0], label="Condition (Shift and Enter sample)", lines=2, max_lines=6, elem_id="compose-text"
