@@ -81,6 +81,7 @@ def theme() -> gr.themes.Base:
         slider_color_dark="*primary_400",
         checkbox_background_color_selected="*primary_600",
         checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
     )
 
 

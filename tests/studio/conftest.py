@@ -9,3 +9,10 @@ from lcg_lightning.studio.workshop import open_workshop
 @pytest.fixture(scope="session")
 def workshop(world):
     return open_workshop(world.store, LatentClassifierGuidance(world.prior, world.classifier), records=world.root)
+
+
+@pytest.fixture(scope="session")
+def page(workshop):
+    from lcg_lightning.studio.app import build
+
+    return build(workshop)

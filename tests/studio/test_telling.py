@@ -32,12 +32,9 @@ def test_a_users_error_is_its_sentence_and_any_other_one_goes_to_the_terminal(ca
 
 
 @pytest.mark.parametrize(("asked", "answer"), [(99999, "There is no face 99999"), (2, "")])
-def test_the_page_shows_the_sentence(workshop, asked, answer):
+def test_the_page_shows_the_sentence(page, asked, answer):
     from gradio.state_holder import SessionState
 
-    from lcg_lightning.studio.app import build
-
-    page = build(workshop)
     go = next(fn for fn in page.fns.values() if fn.fn.__name__ == "go")
     inputs = [component.value for component in go.inputs]
     inputs[1] = asked

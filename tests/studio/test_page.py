@@ -1,0 +1,58 @@
+"""The Edit page without a browser: what its handlers do with a visitor's inputs."""
+
+import asyncio
+
+import pytest
+from gradio.state_holder import SessionState
+
+from lcg_lightning.generators.base import Generator
+from lcg_lightning.studio import sources
+from lcg_lightning.studio.app import build
+from lcg_lightning.studio.session import Session
+
+
+def find(page, mark):
+    return next(block for block in page.blocks.values() if getattr(block, "elem_id", None) == mark)
+
+
+def send(page, visitor, turn, **moved):
+    """The page's controls as a browser sends them, to the handler of edits."""
+    handler = next(fn for fn in page.fns.values() if fn.fn.__name__ == "edit")
+    standing = dict(zip(visitor.workshop.schema.names, visitor.values(), strict=True)) | moved
+    values = {find(page, f"edit-{name}")._id: value for name, value in standing.items()}
+    state = SessionState(page)
+    state[handler.inputs[0]._id] = visitor
+    inputs = [None, turn, *(values.get(block._id, block.value) for block in handler.inputs[2:])]
+    return asyncio.run(page.process_api(handler, inputs, state=state))
+
+
+@pytest.fixture
+def visitor(workshop):
+    return Session(workshop, workshop.bench.do(sources.row, workshop, 5))
+
+
+def test_moved_controls_are_edits_unless_they_are_those_of_an_earlier_face(workshop, page, visitor):
+    old = visitor.turn
+    send(page, visitor, old, Age=33)
+    assert visitor.texts == ("Age=33",)
+    visitor.start(workshop.bench.do(sources.row, workshop, 6))
+    send(page, visitor, old, Age=70)
+    assert visitor.texts == ()
+
+
+def test_uploading_is_off_with_the_reason_where_the_generator_has_no_encoder(workshop, page, monkeypatch):
+    assert find(page, "edit-upload").interactive
+    monkeypatch.setattr(type(workshop.generator), "encode", Generator.encode)
+    without = build(workshop)
+    assert not find(without, "edit-upload").interactive
+    assert any("no encoder" in str(getattr(block, "value", "")) for block in without.blocks.values())
+
+
+def test_the_prior_draws_faces_where_the_generator_cannot(workshop, monkeypatch):
+    by_generator = workshop.bench.do(sources.drawn, workshop, 1)
+    monkeypatch.setattr(type(workshop.generator), "sample_latents", Generator.sample_latents)
+    first, again, other = (workshop.bench.do(sources.drawn, workshop, seed) for seed in (1, 1, 2))
+    assert first.name == "Face drawn by the prior with seed 1"
+    assert (first.picture == again.picture).all()
+    assert (first.picture != other.picture).any()
+    assert (first.picture != by_generator.picture).any()
