@@ -9,15 +9,16 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from lcg_lightning.cli import main
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.evaluation import records
 from lcg_lightning.generators.load import load_generator
 from tests.conftest import ROOT
-from tests.docs.pages import blocks, follow, section
+from tests.docs.pages import blocks, commands, follow, section
 from tests.generators.published import stylegan2_pickle
 
 DOCS = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
-HERE = {"index", "conditions", "data", "evaluation", "sweeps"}
+HERE = {"index", "conditions", "data", "evaluation", "sweeps", "studio"}
 ELSEWHERE = {"extending", "method", "recipes", "scaling"}
 
 
@@ -105,3 +106,9 @@ def test_sweeps(checkout):
     follow(DOCS["sweeps"].replace("n=300", "n=16"))
     assert (checkout / "runs/sweeps/guidance-scale/sweep.png").exists()
     assert (checkout / "runs/sweeps/steps/sweep.png").exists()
+
+
+def test_the_studios_command_is_read(checkout):
+    ((name, *options),) = commands(DOCS["studio"])  # it would serve until it is stopped
+    with pytest.raises(SystemExit, match="0"):
+        main([name, *options, "--print_config"])

@@ -1,6 +1,7 @@
 """The documentation site: it builds without a warning, every link in it leads somewhere, nothing comes from outside."""
 
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -67,3 +68,10 @@ def test_pictures_say_what_they_show_and_equations_are_drawn(site):
     texts = {file.name: file.read_text() for file in site}
     assert not [name for name, text in texts.items() if 'class="arithmatex"' in text]
     assert texts["method.html"].count("<math") > 20
+
+
+def test_links_lead_to_files_of_the_repository():
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            made = link.startswith("api/")  # from docstrings, on the site alone
+            assert urlsplit(link).scheme or made or (page.parent / link).exists(), f"{page}: {link}"
