@@ -14,7 +14,7 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).parents[2]
 ROOMS = ("conditions", "data", "generators", "methods", "models", "diffusion", "evaluation", "judges")
 """Packages with a page made of their docstrings."""
-BENCHMARK = ("README.md", "speed/README.md", "results/speed.md", "results/*/leaderboard.html")
+BENCHMARK = ("README.md", "speed/README.md", "results/*.md", "results/*.png", "results/*/leaderboard.html")
 """What the site shows of ``benchmarks``."""
 API = """# `lcg_lightning.{room}`
 
