@@ -20,7 +20,8 @@ from lcg_lightning.files import atomic_folder
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.methods.base import Edit, Method, refuse_broken
 
-SHOWN = 12
+SHOWN, TILES = 12, 240
+"""Most strips, and images, in the picture."""
 
 
 def edit(
@@ -90,6 +91,7 @@ def edit(
     reader = find_reader(generator, latents_store, space, method, device)
     readings = [Readings(reader, step.merged) for step in edits]
     with atomic_folder(out) as part, torch.inference_mode():
+        shown = max(1, min(SHOWN, TILES // (len(trees) + 1)))
         results: list[Tensor] = []
         pictures: list[list[Tensor]] = [[] for _ in range(len(trees) + 1)]
         for i in track(range(0, sources.count, batch_size), description="Editing"):
@@ -107,7 +109,7 @@ def edit(
                     readings[k - 1].add(edited[k - 1], drawn, before)
                 drawn = drawn.cpu()
                 write_images(part, drawn, i, f"-{k}")
-                pictures[k].append(figures.shrink(drawn[: max(0, SHOWN - i)]))
+                pictures[k].append(figures.shrink(drawn[: max(0, shown - i)]))
         texts = [to_text(tree, latents_store.schema) for tree in trees]
         write_latents(part, torch.cat(results), conditions="; ".join(texts))
         strips = torch.stack([torch.cat(column) for column in pictures], 1)

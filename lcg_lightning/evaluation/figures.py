@@ -91,7 +91,7 @@ def _mosaic(rows: Sequence[tuple[Tensor, Sequence[str], Sequence[str]]], path: P
     feet = [_LINE if any(notes) else 0.0 for _, _, notes in rows]
     columns = max(len(images) for images, _, _ in rows)
     width = max(columns, _NARROWEST if title else 0) * (_TILE + _GAP) + _GAP
-    paragraphs = [_wrap(text, int(width * (15 if i else 11))) for i, text in enumerate(title)]
+    paragraphs = [_wrap(text, int(width * (14 if i else 11))) for i, text in enumerate(title)]
     height = sum(map(len, paragraphs)) * _LINE + sum(heads) + sum(feet) + len(rows) * _TILE + _GAP
     with mpl.rc_context(STYLE):
         dpi = min(100, _SIDE / max(width, height))
