@@ -127,7 +127,7 @@ def write_store(
         for name, (latents, labels, ids) in splits.items():
             tensors = {"latents": latents.float().contiguous(), "labels": labels.float().contiguous()}
             with atomic(folder / f"{name}.safetensors") as file:
-                save_file(tensors, file, metadata={"ids": json.dumps(ids)})
+                save_file(tensors, file, metadata={"ids": json.dumps(list(ids))})
                 about["sha256"][name] = sha256(file)
         about["content"] = _content_hash(about)
         with atomic(folder / "store.json") as file:
