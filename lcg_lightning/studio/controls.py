@@ -37,6 +37,15 @@ def rounded(value: float, attribute: Attribute) -> float:
     return min(round(attribute.low + steps * size, 10), attribute.high)
 
 
+def taken(value: Value | None, now: Value, attribute: Attribute) -> Value:
+    """What a control's value asks for: the nearest number of the range if it is half typed, ``now`` if it is empty."""
+    if value is None:
+        return now
+    if attribute.kind != "continuous":
+        return value
+    return min(max(float(value), attribute.low), attribute.high)
+
+
 def standing(outputs: Tensor, schema: AttributeSchema) -> tuple[Value, ...]:
     """Where the controls stand for a classifier's outputs (1, K)."""
     values: list[Value] = []

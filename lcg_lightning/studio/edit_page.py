@@ -153,14 +153,17 @@ def edit_page(workshop: Workshop) -> None:
         }
 
     looks: dict[str, Any] = {
+        "preprocess": False,  # Gradio would answer a number that is half typed with an error
         "api_visibility": "private",
         "show_progress": "minimal",
         "show_progress_on": steps,
         "concurrency_limit": 4,
     }
 
-    def on(triggers: Any, handler: Callable[..., Any], inputs: list[Any], outputs: list[Any] = everything) -> Any:
-        return gr.on(triggers, told(handler, notice), inputs, outputs, trigger_mode="always_last", **looks)
+    def on(
+        triggers: Any, handler: Callable[..., Any], inputs: list[Any], outputs: list[Any] = everything, **more: Any
+    ) -> Any:
+        return gr.on(triggers, told(handler, notice), inputs, outputs, trigger_mode="always_last", **looks | more)
 
     at = [session, number, *setting]
     on(gr.context.Context.root_block.load, begin(sources.row), at)
@@ -169,7 +172,8 @@ def edit_page(workshop: Workshop) -> None:
     on(following.click, begin(lambda shop, where: sources.row(shop, (int(where or 0) + 1) % count)), at)
     on(chance.click, begin(lambda shop, _: sources.row(shop, random.randrange(count))), at)
     on(draw.click, begin(lambda shop, _: sources.drawn(shop, random.randrange(10**6))), at)
-    on(upload.upload, begin(lambda shop, file: sources.uploaded(shop, Path(file))), [session, upload, *setting])
+    uploaded = begin(lambda shop, file: sources.uploaded(shop, Path(file)))
+    on(upload.upload, uploaded, [session, upload, *setting], preprocess=True)  # a file's path is checked
     on(undo.click, back(Session.undo), [session, *setting])
     on(reset.click, back(Session.reset), [session, *setting])
     edits = [session, turn, *setting, *moving]

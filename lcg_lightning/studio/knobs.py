@@ -25,11 +25,13 @@ class Knobs:
         """The end of the strength's slider."""
         return round(2.5 * (self.scale or 1), 1)
 
-    def changes(self, scale: float, tau: float, keep: bool) -> dict[str, Any]:
-        """The arguments that a visitor has given other values than the method's own."""
+    def changes(self, scale: float | None, tau: float | None, keep: bool) -> dict[str, Any]:
+        """The arguments that a visitor has given other values than the method's own; None gives none."""
         asked = {"scale": scale, "tau": tau, "keep": keep}
         own = {"scale": self.scale, "tau": self.tau, "keep": self.keep}
-        return {name: value for name, value in asked.items() if own[name] is not None and value != own[name]}
+        return {
+            name: value for name, value in asked.items() if own[name] is not None and value not in (None, own[name])
+        }
 
 
 def knobs(method: Method) -> Knobs:

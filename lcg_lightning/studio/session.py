@@ -15,7 +15,7 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain
 from lcg_lightning.methods.base import Edit, Method, refuse_broken
 from lcg_lightning.studio.contestants import remade
-from lcg_lightning.studio.controls import Change, Value, condition, standing
+from lcg_lightning.studio.controls import Change, Value, condition, standing, taken
 from lcg_lightning.studio.pictures import Pixels, pixels
 from lcg_lightning.studio.sources import Source
 from lcg_lightning.studio.workshop import Workshop
@@ -102,17 +102,19 @@ class Session:
         before = standing(self.source.outputs, self.workshop.schema)
         return tuple(changed.get(n, v) for n, v in zip(self.workshop.schema.names, before, strict=True))
 
-    def set(self, values: Sequence[Value]) -> None:
-        """Takes over where a visitor has put the controls, in the schema's order.
+    def set(self, values: Sequence[Value | None]) -> None:
+        """Takes over where a visitor has put the controls, in the schema's order; None asks for nothing new.
 
         Raises:
             UserError: more edits than a session keeps.
         """
-        before = standing(self.source.outputs, self.workshop.schema)
+        schema = self.workshop.schema
+        before, now = standing(self.source.outputs, schema), self.values()
+        asked = map(taken, values, now, schema)
         moved = [
             (Change(name, value), value == own)
-            for name, value, now, own in zip(self.workshop.schema.names, values, self.values(), before, strict=True)
-            if value != now
+            for name, value, old, own in zip(schema.names, asked, now, before, strict=True)
+            if value != old
         ]
         for change, back in moved:
             self._change(change, back)

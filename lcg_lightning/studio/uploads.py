@@ -51,6 +51,10 @@ def _read(file: Path, size: int) -> Upload:
     try:
         with Image.open(file, formats=FORMATS) as header:  # reads the size and decodes nothing
             width, height = header.size
+    except Image.DecompressionBombError:  # far more than the bound below
+        raise UserError(
+            f"The picture has too many pixels; upload one of at most {MOST_PIXELS // 10**6} million."
+        ) from None
     except Exception:  # a damaged file can fail in any way
         kinds = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise UserError(f"The file cannot be read as a picture; upload a {kinds} file.") from None

@@ -91,9 +91,16 @@ def test_starting_over_can_be_undone_and_another_face_forgets(workshop, visitor)
     assert visitor.turn > turn
 
 
+def test_a_number_out_of_range_is_the_nearest_and_an_empty_field_asks_for_nothing_new(visitor):
+    move(visitor, Age=90.0)
+    assert visitor.texts == ("Age=80",)
+    move(visitor, Age=None)
+    assert visitor.texts == ("Age=80",)
+
+
 def test_edits_and_kept_states_are_bounded(workshop, visitor, monkeypatch):
     for k in range(sessions.MOST_EDITS):
-        move(visitor, **{"Age" if k % 2 else "Yaw": 20.0 + k / 2})
+        move(visitor, **{"Age" if k % 2 else "Yaw": 20.0 + k / 4})
     with pytest.raises(UserError, match="undo some"):
         move(visitor, Hat=opposite(visitor, "Hat"))
     assert len(visitor.texts) == sessions.MOST_EDITS
