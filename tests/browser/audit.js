@@ -57,7 +57,7 @@
     }
     for (const el of document.body.querySelectorAll("*")) {
       if (!shown(el) || el.closest(":disabled")) continue;
-      if (el.matches("input, textarea")) words.push(...faint(el, getComputedStyle(el), el.value || ""));
+      if (el.matches("input:not([type=checkbox], [type=radio], [type=range]), textarea")) words.push(...faint(el, getComputedStyle(el), el.value || ""));
       if (el.placeholder && !el.value) words.push(...faint(el, getComputedStyle(el, "::placeholder"), el.placeholder));
       for (const pseudo of ["::before", "::after"]) {
         const style = getComputedStyle(el, pseudo);
@@ -73,9 +73,10 @@
     if (!document.documentElement.lang) words.push("no lang");
     if (!document.title.trim()) words.push("no title");
     if (!document.querySelector("meta[name=viewport][content*='width=device-width']")) words.push("no viewport");
-    const ids = [...document.querySelectorAll("[id]")].map(el => el.id);
+    const ids = [...document.querySelectorAll("[id]:not([id=''])")].map(el => el.id);
     words.push(...unique(ids.filter((id, i) => ids.indexOf(id) !== i)).map(id => `id ${id} twice`));
     for (const img of document.images) if (shown(img) && !img.hasAttribute("alt")) words.push(`no alt of ${img.src.slice(0, 60)}`);
+    for (const svg of document.querySelectorAll("svg[role=img]:not([aria-label], [aria-hidden=true])")) words.push(`no label of ${named(svg)}`);
     return unique(words);
   };
 
@@ -103,9 +104,7 @@
   // Before tabbing: what can be reached and how it looks. After it: what was never reached, is out of order or unseen.
   let before, seen;
   const watch = () => {
-    const still = document.createElement("style");
-    still.textContent = "* { transition: none !important; animation: none !important; }";
-    document.head.append(still);
+    for (const frame of document.querySelectorAll("iframe")) frame.inert = true; // keys of a driver stay in a sandbox
     document.activeElement.blur();
     before = new Map(stops().map(el => [el, look(el)]));
     seen = [];
@@ -116,10 +115,14 @@
     const reached = new Set(seen.map(([el]) => el));
     const group = el => el.type === "radio" && [...reached].some(other => other.type === "radio" && other.name === el.name);
     const words = [...before.keys()].filter(el => !reached.has(el) && !group(el)).map(el => `Tab never reaches ${named(el)}`);
-    words.push(...seen.filter(([el, focused]) => before.get(el) === focused).map(([el]) => `focus is not seen on ${named(el)}`));
+    const marked = new Set(seen.filter(([el, focused]) => before.get(el) !== focused).map(([el]) => el));
+    words.push(...[...reached].filter(el => !marked.has(el)).map(el => `focus is not seen on ${named(el)}`));
     const backwards = seen.slice(1).filter(([el], i) => el.compareDocumentPosition(seen[i][0]) & Node.DOCUMENT_POSITION_FOLLOWING);
     if (backwards.length > 1) words.push(...backwards.map(([el]) => `Tab goes back to ${named(el)}`));
     return unique(words);
   };
+  const still = document.createElement("style");
+  still.textContent = "* { transition: none !important; animation: none !important; }";
+  document.head.append(still);
   window.audit = { contrast, document: document_, wide, watch, walked };
 })();

@@ -6,7 +6,7 @@ from tests.browser.tab import DESKTOP, PHONE
 
 SCRIPT = Path(__file__).with_name("audit.js").read_text()
 NAMED = {
-    "button", "checkbox", "combobox", "image", "link", "listbox", "menuitem", "radio", "searchbox", "slider",
+    "button", "checkbox", "combobox", "link", "listbox", "menuitem", "radio", "searchbox", "slider",
     "spinbutton", "switch", "tab", "textbox", "treeitem",
 }  # fmt: skip
 

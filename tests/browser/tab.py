@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 ARGUMENTS = (
@@ -18,7 +19,7 @@ ARGUMENTS = (
 )
 WEB = ("http", "https", "ws", "wss")
 DESKTOP, PHONE = (1280, 900), (375, 812)
-PATIENCE = 30
+PATIENCE = 60
 """Seconds until something that a page must show has failed to come."""
 
 
@@ -88,6 +89,13 @@ class Tab:
 
     def run(self, script, *arguments):
         return self._front().execute_script(script, *arguments)
+
+    @contextmanager
+    def inside(self, frame):
+        """The tab's methods look into a frame."""
+        self._front().switch_to.frame(frame)
+        yield
+        self._front().switch_to.default_content()
 
     def cdp(self, command, **parameters):
         return self._front().execute_cdp_cmd(command, parameters)

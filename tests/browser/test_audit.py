@@ -8,7 +8,7 @@ from tests.browser.tab import complaints
 PAGE = """<!doctype html><html><head><meta name="viewport" content="width=device-width"><style>
 a { color: inherit } a:focus, .ring:focus { outline: 2px solid red }
 @media (prefers-color-scheme: dark) { body { background: #222; color: white } .night { color: #555 } }
-</style></head><body><h1>One</h1><h3>Three</h3>
+</style></head><body><h1>One</h1><h3>Three</h3><svg role="img"></svg>
 <p style="color: #999">Pale</p><p style="opacity: .5">Halved</p><p class="night">Night</p><p id="a"></p><p id="a"></p>
 <p style="color: #767676; background: white">Just enough</p>
 <input aria-label="fine" style="outline: 0"><input class="ring"><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">
@@ -23,7 +23,7 @@ FAULTS = [
     "id a twice",
     "no alt of data:image/gif",
     "a textbox without a name",
-    "a image without a name",
+    "no label of <svg>",
     "heading 'Three' of level 3 after level 1",
     'dark: contrast 2.13 of "Night"',
     'light: contrast 2.85 of "Pale"',
