@@ -26,9 +26,10 @@ def route(records: Path | None) -> Route:
     def serve(request: Request) -> Response:
         path = Path(request.path_params["path"])
         if records is not None and (path == Path(PAGE) or path.suffix == ".png"):
-            file = (records / path).resolve()
-            if file.is_relative_to(records.resolve()) and file.is_file():
-                return FileResponse(file, headers=_HEADERS)
+            with suppress(OSError, ValueError):  # a name too long, or none that a file can have
+                file = (records / path).resolve()
+                if file.is_relative_to(records.resolve()) and file.is_file():
+                    return FileResponse(file, headers=_HEADERS)
         return PlainTextResponse("not found", 404)
 
     return Route("/records/{path:path}", serve)

@@ -78,7 +78,7 @@ def composer(workshop: Workshop, name: str, scale: float | None = None) -> Metho
     Args:
         workshop: holds the methods.
         name: one of :func:`titles`.
-        scale: how strongly the condition guides; None for the method's own.
+        scale: how strongly the condition guides, if the method takes a scale; None for the method's own.
 
     Raises:
         UserError: the method refuses the scale.
@@ -87,7 +87,7 @@ def composer(workshop: Workshop, name: str, scale: float | None = None) -> Metho
     changes: dict[str, Any] = {}
     if takes(method, "prior") and method.config["prior"] is None:
         changes["prior"] = workshop.main.config.get("prior")
-    if scale is not None and scale != own_scale(method):
+    if scale not in (None, own := own_scale(method)) and own is not None:
         changes["scale"] = scale
     return remade(method, **changes)
 

@@ -43,9 +43,11 @@ def compose_page(workshop: Workshop) -> None:
             grid = gr.HTML('<p class="hint">Samples appear here.</p>', elem_id="compose-grid")
             copied, command, lines = copying("compose")
 
-    def sample(condition: str, name: str, strength: float, n: int, number: float) -> Iterator[dict[Any, Any]]:
+    def sample(
+        condition: str, name: str, strength: float | None, n: float | None, number: float | None
+    ) -> Iterator[dict[Any, Any]]:
         begin = time.perf_counter()
-        asked = Asked(condition, int(n), int(number or 0), BATCH)
+        asked = Asked(condition, int(n or 0), int(number or 0), BATCH)
         sampling = Sampling(workshop, composer(workshop, name, strength), asked)
         yield {grid: progress(sampling)}
         for _ in sampling.batches():
@@ -69,4 +71,5 @@ def compose_page(workshop: Workshop) -> None:
         [go.click, text.submit], told(sample, notice), [text, method, scale, count, seed],
         [grid, copied, command, lines, notice], api_visibility="private", trigger_mode="once", show_progress="minimal",
         show_progress_on=grid, concurrency_limit=4,
+        preprocess=False,  # Gradio would answer a number out of range with an error of its own
     )  # fmt: skip

@@ -23,6 +23,7 @@ from lcg_lightning.studio.words import edit_command, edit_python
 from lcg_lightning.studio.workshop import Workshop
 
 HOUR = 3600
+GONE = "This page was left alone for too long; load it again."
 
 
 def edit_page(workshop: Workshop) -> None:
@@ -125,19 +126,21 @@ def edit_page(workshop: Workshop) -> None:
     def go(visitor: Session | None, where: float | None, *given: Any) -> Iterator[Any]:
         """Goes to the number that was typed, unless it is there already."""
         here = None if visitor is None else visitor.source.origin
-        if where is not None and here != sources.Row(int(where)):
+        if where is not None and (not isinstance(here, sources.Row) or here.number != where):
             yield from begin(sources.row)(visitor, where, *given)
 
     def edit(visitor: Session | None, now: float, *given: Any) -> Iterator[Any]:
         """Takes over the controls, unless they are those of an earlier face."""
         if visitor is None:
-            raise UserError("This page was left alone for too long; load it again.")
+            raise UserError(GONE)
         if now == visitor.turn:
             do(visitor.set, given[len(setting) :])
             yield from answer(visitor, *given[: len(setting)])
 
     def back(change: Callable[[Session], None]) -> Callable[..., Iterator[Any]]:
-        def take_back(visitor: Session, *given: Any) -> Iterator[Any]:
+        def take_back(visitor: Session | None, *given: Any) -> Iterator[Any]:
+            if visitor is None:
+                raise UserError(GONE)
             do(change, visitor)
             yield from face(visitor, *given)
 

@@ -67,18 +67,18 @@ class Source:
                 return "Your picture"
 
 
-def row(workshop: Workshop, number: int) -> Source:
+def row(workshop: Workshop, number: float) -> Source:
     """The face of a row.
 
     Raises:
         UserError: the split has no such row.
     """
     count = len(workshop.faces.latents)
-    if not 0 <= number < count:
+    if number not in range(count):
         raise UserError(f"There is no face {number}; the {SPLIT} split has faces 0 to {count - 1}.")
-    index = torch.tensor([number])
+    index = torch.tensor([int(number)])
     latents = workshop.faces.latents[index].to(workshop.device)
-    return _source(workshop, Row(number), latents, workshop.generator.noise_of(0, index, latents))
+    return _source(workshop, Row(int(number)), latents, workshop.generator.noise_of(0, index, latents))
 
 
 def drawn(workshop: Workshop, seed: int) -> Source:

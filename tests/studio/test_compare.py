@@ -42,6 +42,16 @@ def test_the_page_and_pictures_are_served_and_nothing_else(records):
     assert "sandbox" in page.headers["Content-Security-Policy"]
     (address,) = re.findall(r'<img [^>]*src="([^d][^"]*)"', page.text)
     assert client.get(f"/records/{address}").content == b"picture"
-    for path in ("lcg/record.json", "link.png", "..%2Fsecret.png", "%2e%2e/secret.png", "lcg", "leaderboard.json", ""):
+    for path in (
+        "lcg/record.json",
+        "link.png",
+        "..%2Fsecret.png",
+        "%2e%2e/secret.png",
+        "lcg",
+        "leaderboard.json",
+        "",
+        "%00.png",
+        f"{'a' * 300}.png",
+    ):
         assert client.get(f"/records/{path}").status_code == 404
     assert TestClient(Starlette(routes=[route(None)])).get("/records/leaderboard.html").status_code == 404

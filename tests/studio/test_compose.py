@@ -1,9 +1,11 @@
+import asyncio
 import html
 import re
 
 import numpy as np
 import pytest
 import torch
+from gradio.state_holder import SessionState
 
 from lcg_lightning.attributes import Attribute, AttributeSchema
 from lcg_lightning.conditions import parse
@@ -91,7 +93,8 @@ def test_numbers_out_of_range_are_refused(n, workshop):
 
 def test_every_method_samples_or_says_why_not(workshop):
     for title in titles(workshop):
-        sampling = Sampling(workshop, composer(workshop, title), Asked("Smiling & ~Hat", 2, 0, 8))
+        method = composer(workshop, title, scale=1.0)  # the slider has a value where it is hidden, too
+        sampling = Sampling(workshop, method, Asked("Smiling & ~Hat", 2, 0, 8))
         assert len(list(sampling.batches())[-1]) == 2
     with pytest.raises(UserError, match="choice"):
         list(Sampling(workshop, composer(workshop, "Latent arithmetic"), Asked("Hat | Bald", 2, 0, 8)).batches())
@@ -100,3 +103,19 @@ def test_every_method_samples_or_says_why_not(workshop):
 def test_a_negative_seed_is_refused(workshop):
     with pytest.raises(UserError, match="seed -1 must be 0 or more"):
         list(Sampling(workshop, composer(workshop, "LCG"), Asked("Hat", 1, -1, 8)).batches())
+
+
+@pytest.mark.parametrize(
+    ("moved", "complaint"),
+    [
+        ({"count": 0}, "Ask for 1 to 64 samples, not 0."),
+        ({"count": None}, "Ask for 1 to 64 samples, not 0."),
+        ({"scale": -1}, "scale is -1"),
+    ],
+)
+def test_the_page_refuses_a_number_in_a_sentence(moved, complaint, page):
+    handler = next(fn for fn in page.fns.values() if fn.fn.__name__ == "sample")
+    given = {block.elem_id.removeprefix("compose-"): block.value for block in handler.inputs} | moved
+    output = asyncio.run(page.process_api(handler, list(given.values()), state=SessionState(page)))
+    shown = dict(zip([block.elem_id for block in handler.outputs], output["data"], strict=True))
+    assert complaint in text_of(shown["compose-notice"])

@@ -56,3 +56,12 @@ def test_the_prior_draws_faces_where_the_generator_cannot(workshop, monkeypatch)
     assert (first.picture == again.picture).all()
     assert (first.picture != other.picture).any()
     assert (first.picture != by_generator.picture).any()
+
+
+@pytest.mark.parametrize("name", ["take_back", "edit"])
+def test_a_page_whose_session_has_ended_says_so(name, page):
+    handler = next(fn for fn in page.fns.values() if fn.fn.__name__ == name)
+    inputs = [block.value for block in handler.inputs]
+    output = asyncio.run(page.process_api(handler, inputs, state=SessionState(page)))
+    shown = dict(zip([block.elem_id for block in handler.outputs], output["data"], strict=True))
+    assert "load it again" in shown["edit-notice"]

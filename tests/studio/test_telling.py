@@ -31,7 +31,9 @@ def test_a_users_error_is_its_sentence_and_any_other_one_goes_to_the_terminal(ca
     assert "RuntimeError: at /home/me/secret.py: x" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("asked", "answer"), [(99999, "There is no face 99999"), (2, "")])
+@pytest.mark.parametrize(
+    ("asked", "answer"), [(99999, "There is no face 99999"), (1.5, "There is no face 1.5"), (2, "")]
+)
 def test_the_page_shows_the_sentence(page, asked, answer):
     from gradio.state_holder import SessionState
 
