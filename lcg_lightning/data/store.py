@@ -36,20 +36,27 @@ class Split(NamedTuple):
 
 
 class _Ids(Sequence[str]):
-    """A JSON list of names that is parsed when one is asked for: a million would take 70 MB, and few need them."""
+    """The rows' names, parsed from JSON when one is asked for: a million would take 70 MB, and few need them.
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        plain = text.replace("\\\\", "")  # each backslash before a quote escapes it now
-        self._length = (plain.count('"') - plain.count('\\"')) // 2
+    Raises:
+        UserError: when one is asked for, if the file does not name each of its rows.
+    """
+
+    def __init__(self, file: Path, text: str, length: int) -> None:
+        self.file, self.text, self.length = file, text, length
 
     @cached_property
     def names(self) -> list[str]:
-        found: list[str] = json.loads(self.text)
+        try:
+            found = json.loads(self.text)
+        except ValueError:
+            found = None
+        if not isinstance(found, list) or len(found) != self.length:
+            raise UserError(f"{self.file} is damaged (it does not name its {self.length} rows); make the store again")
         return found
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -261,12 +268,12 @@ class LatentStore:
         try:
             with safe_open(file, "pt") as tensors:
                 latents, labels = tensors.get_tensor("latents"), tensors.get_tensor("labels")
-                ids = _Ids(tensors.metadata()["ids"])
+                ids = _Ids(file, tensors.metadata()["ids"], len(labels))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file} is damaged ({' '.join(str(error).split())}); make the store again") from None
-        found = (len(ids), tuple(latents.shape), tuple(labels.shape), latents.dtype, labels.dtype)
+        found = (tuple(latents.shape), tuple(labels.shape), latents.dtype, labels.dtype)
         n = self.sizes[name]
-        if found != (n, (n, *self.latent_shape), (n, len(self.schema)), torch.float32, torch.float32):
+        if found != ((n, *self.latent_shape), (n, len(self.schema)), torch.float32, torch.float32):
             raise UserError(f"{file} does not hold what store.json says (found {found}); make the store again")
         return Split(latents, labels, ids)
 

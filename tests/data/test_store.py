@@ -140,13 +140,13 @@ def swapped(path):
     (path.parent / "other/test.safetensors").replace(path / "test.safetensors")
 
 
-def rewrite(path, **values):
-    """A value put into the first row, in a file that is otherwise as it was."""
+def rewrite(path, names=None, **values):
+    """A value put into the first row, or other ids, in a file that is otherwise as it was."""
     latents, labels, ids = split(7, 9000)
     tensors = {"latents": latents, "labels": labels}
     for name, value in values.items():
         tensors[name][0, 0] = value
-    save_file(tensors, path / "test.safetensors", {"ids": json.dumps(ids)})
+    save_file(tensors, path / "test.safetensors", {"ids": json.dumps(ids) if names is None else names})
 
 
 def repeat(path, key):
@@ -240,6 +240,15 @@ def test_a_store_of_the_first_format_is_read_and_its_rows_are_checked(store):
     rewrite(store, labels=7.0)
     with pytest.raises(UserError, match="Smiling of 9000 is 7"):
         LatentStore.open(store)
+
+
+@pytest.mark.parametrize("names", ['["9000"]', "[", "{}"])
+def test_ids_that_are_not_those_of_the_rows_are_refused_when_one_is_asked_for(store, names):
+    rewrite(first_format(store), names)  # later formats have a checksum, which tells on opening
+    ids = LatentStore.open(store).split("test").ids
+    assert len(ids) == 7
+    with pytest.raises(UserError, match=r"test.safetensors is damaged \(it does not name its 7 rows\)[^\n]*$"):
+        ids[0]
 
 
 def test_the_content_hash_tells_content_and_nothing_else(tmp_path):
