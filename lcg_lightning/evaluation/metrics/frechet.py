@@ -42,8 +42,8 @@ def frechet_distance(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> fl
 
 
 def _root(cov: Matrix) -> Matrix:
-    """R (rank, d) with R^T R = cov (d, d), without pivots that may be zero up to rounding."""
-    tolerance = len(cov) * _EPS * np.linalg.norm(cov)
+    """R (rank, d) with R^T R = cov (d, d), without pivots that may be zero up to rounding; reads the lower triangle."""
+    tolerance = len(cov) * _EPS * np.linalg.norm(np.tril(cov))
     factor, pivots, rank, _ = lapack.dpstrf(cov.T, tol=tolerance)
     root: Matrix = np.empty((rank, len(cov)), order="F")
     root[:, pivots - 1] = np.triu(factor[:rank])

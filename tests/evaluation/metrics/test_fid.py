@@ -40,6 +40,8 @@ def test_frechet_distance_agrees_with_sqrtm():
     expected = ((mu[0] - mu[1]) ** 2).sum().item() + np.trace(a.numpy() + b.numpy() - 2 * root)
     assert frechet_distance(mu[0], a, mu[1], b) == pytest.approx(expected, rel=1e-10)
     assert frechet_distance(mu[1], b, mu[0], a) == pytest.approx(expected, rel=1e-10)
+    above = torch.full_like(a, 1e14).triu(1)  # means nothing
+    assert frechet_distance(mu[0], a.tril() + above, mu[1], b.tril() + above) == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("rank", [40, 7])
