@@ -80,11 +80,16 @@ def edit_page(workshop: Workshop) -> None:
         """The result by the chosen method, then, on request, by all others."""
         chosen = workshop.methods[name]
         result = do(visitor.result, chosen, knobs(chosen).changes(strength, tau, keep))
-        shown = side_by_side(visitor.source, result, name)
+        shown = side_by_side(result.source if result else visitor.source, result, name)
         yield {session: visitor, faces: shown, **_drawn(result), **({} if every and result else {others: ""})}
+        if not (every and result):
+            return
         found: dict[str, Result | str] = {}
-        for title, each in workshop.methods.items() if every and result else ():
-            found[title] = do(_attempt, visitor, each)
+        for title, each in workshop.methods.items():
+            tried = do(_attempt, visitor, result, each)
+            if tried is None:
+                return
+            found[title] = tried
             yield {others: compared(found)}
 
     def _drawn(result: Result | None) -> dict[Any, Any]:
@@ -185,14 +190,17 @@ def edit_page(workshop: Workshop) -> None:
     changed.then(told(edit, notice), edits, drawn, **looks)
 
 
-def _attempt(visitor: Session, method: Method) -> Result | str:
-    """A method's result with its own settings, or why it has none."""
+def _attempt(visitor: Session, chosen: Result, method: Method) -> Result | str | None:
+    """What a method with its own settings makes of another result's edits, or why it cannot.
+
+    None if the visitor has gone on to others meanwhile.
+    """
+    if visitor.source is not chosen.source or visitor.edits != chosen.changes:
+        return None
     try:
-        result = visitor.result(method)
+        return visitor.result(method)
     except UserError as error:
         return str(error)
-    assert result is not None
-    return result
 
 
 def _upload_button(workshop: Workshop) -> gr.UploadButton:

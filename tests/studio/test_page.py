@@ -40,6 +40,19 @@ def test_moved_controls_are_edits_unless_they_are_those_of_an_earlier_face(works
     assert visitor.texts == ()
 
 
+def test_a_comparison_ends_where_the_visitor_goes_on_meanwhile(workshop, page, visitor):
+    edit = next(fn for fn in page.fns.values() if fn.fn.__name__ == "edit")
+    every = find(page, "edit-compare")._id
+    given = [each._id == every or each.value for each in edit.inputs[2:7]]
+    moved = dict(zip(workshop.schema.names, visitor.values(), strict=True)) | {"Age": 33}
+    answers = edit.fn(visitor, visitor.turn, *given, *moved.values())
+    others = find(page, "edit-others")
+    assert others not in next(answers)
+    assert "LCG" in next(answers)[others]
+    visitor.start(workshop.bench.do(sources.row, workshop, 6))
+    assert list(answers) == []
+
+
 def test_uploading_is_off_with_the_reason_where_the_generator_has_no_encoder(workshop, page, monkeypatch):
     assert find(page, "edit-upload").interactive
     monkeypatch.setattr(type(workshop.generator), "encode", Generator.encode)
