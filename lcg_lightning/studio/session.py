@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from lcg_lightning.conditions import merge, to_text
+from lcg_lightning.data.images import in_range
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain
 from lcg_lightning.methods.base import Edit, Method, refuse_broken
@@ -182,7 +183,7 @@ class Session:
             edited = ready.edit(self.workshop.space.standardize(self.source.latents), steps)
             refuse_broken(edited, torch.tensor([0]), method.name)
             self._states[key] = tuple(map(self._state, edited))
-            while len(self._states) > KEPT_STATES:
+            while sum(map(len, self._states.values())) > max(KEPT_STATES, len(edited)):
                 self._states.popitem(last=False)
         self._states.move_to_end(key)
         return self._states[key]
@@ -196,6 +197,6 @@ class Session:
         network = self.workshop.identity
         if network is None:
             return None
-        both = [torch.from_numpy(p).permute(2, 0, 1).float() / 127.5 - 1 for p in (self.source.picture, state.picture)]
-        first, second = network.embed(torch.stack(both).to(self.workshop.device))
+        both = [torch.from_numpy(p).permute(2, 0, 1) for p in (self.source.picture, state.picture)]
+        first, second = network.embed(in_range(torch.stack(both)).to(self.workshop.device))
         return float(cosine_similarity(first, second, dim=0))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from lcg_lightning.data.images import FORMATS, open_image, rgb
+from lcg_lightning.data.images import FORMATS, in_range, open_image, rgb
 from lcg_lightning.errors import UserError
 
 MOST_BYTES = 20 * 2**20
@@ -74,7 +74,7 @@ def _read(file: Path, size: int) -> Upload:
     if square != size:
         done.append(f"scaled to {size} x {size}")
     picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
+    image = in_range(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
     return Upload(image, f"The picture was {' and '.join(done)}." if done else "")
 
 

@@ -108,6 +108,9 @@ def test_edits_and_kept_states_are_bounded(workshop, visitor, monkeypatch):
     result = workshop.bench.do(visitor.result, workshop.main)
     assert len(result.states) == sessions.MOST_EDITS
     assert len(visitor._states) == 5
+    one_after_another = workshop.methods[PLAIN]  # its last step needs all earlier ones
+    assert len(workshop.bench.do(visitor.result, one_after_another).states) == sessions.MOST_EDITS
+    assert sum(map(len, visitor._states.values())) == sessions.MOST_EDITS
 
 
 def test_only_the_last_step_is_computed_where_the_source_is_the_anchor(workshop, visitor, monkeypatch):
