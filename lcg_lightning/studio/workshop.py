@@ -15,9 +15,9 @@ from lcg_lightning.data.store import LatentStore, Split
 from lcg_lightning.errors import UserError
 from lcg_lightning.formats.descriptions import Spec
 from lcg_lightning.generators.base import Generator
-from lcg_lightning.generators.load import load_generator
+from lcg_lightning.generators.load import in_zoo, load_generator
 from lcg_lightning.judges.identity import IdentityNetwork
-from lcg_lightning.judges.load import load_identity_network, refuse_size
+from lcg_lightning.judges.load import load_identity_network
 from lcg_lightning.kept import load_once
 from lcg_lightning.methods.base import Method
 from lcg_lightning.models.clean import CleanClassifier
@@ -55,7 +55,7 @@ class Workshop:
     classifier: nn.Module
     """A ``LatentClassifier`` or ``CleanClassifier`` of the store's attributes."""
     identity: IdentityNetwork | None
-    """What compares who is shown; None where the zoo's network does not take the generator's images."""
+    """What compares who is shown; None unless the generator is the zoo's."""
     generator_spec: Spec
     """The generator as the command line names it."""
     device: str
@@ -147,16 +147,12 @@ def open_workshop(
         classifier = getattr(method, "classifier", None)
         if not isinstance(classifier, nn.Module):
             raise UserError(f"lcg studio: method {method.name} has no classifier to read attributes with; name one")
-        return Workshop(opened, space, ready, classifier, _identity(decoder, device), generator, device, records, bench)
+        identity = identity_network(generator, device)
+        return Workshop(opened, space, ready, classifier, identity, generator, device, records, bench)
 
     return bench.do(load)
 
 
-def _identity(generator: Generator, device: str) -> IdentityNetwork | None:
-    """The zoo's identity network, if it takes the generator's images."""
-    network = load_identity_network("synthfaces")
-    try:
-        refuse_size(network, generator.image_size)
-    except UserError:
-        return None
-    return network.to(device)
+def identity_network(generator: Spec, device: str) -> IdentityNetwork | None:
+    """The identity network of a zoo generator; None for any other, whose images the zoo's network does not know."""
+    return load_identity_network(generator).to(device) if in_zoo(generator) else None

@@ -14,6 +14,7 @@ from lcg_lightning.studio import session as sessions
 from lcg_lightning.studio import sources
 from lcg_lightning.studio.contestants import PLAIN, remade
 from lcg_lightning.studio.session import Session
+from lcg_lightning.studio.workshop import identity_network
 
 
 @pytest.fixture
@@ -141,3 +142,11 @@ def test_a_face_that_is_not_there_and_a_latent_that_is_not_finite_are_refused_in
     move(visitor, Age=70.0)
     with pytest.raises(UserError, match="not finite"):
         workshop.bench.do(visitor.result, Broken())
+
+
+def test_faces_are_compared_by_a_zoo_generators_own_network_alone(tmp_path):
+    assert identity_network("synthfaces", "cpu").image_size == 64
+    file = tmp_path / "generator.pt2"  # of images that the zoo's network has never seen
+    file.touch()
+    assert identity_network(str(file), "cpu") is None
+    assert identity_network({"path": str(file)}, "cpu") is None
