@@ -1,10 +1,12 @@
 """A world small enough for tests: the demo at its tiniest, made once a session."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from benchmarks.demo import NETWORKS, demo
 from benchmarks.worlds import World
@@ -21,9 +23,15 @@ def needs(path):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """What the demo leaves behind: faces, their store, a prior and a classifier trained for a moment, a leaderboard."""
-    root = tmp_path_factory.mktemp("world") / "demo"
-    demo(root, train=300, test=31, steps=2, n=31, n_edit=16)
+    """What the demo leaves behind: faces, their store, a prior and a classifier trained for a moment, a leaderboard.
+
+    Processes of pytest-xdist share one: the first makes it, and the others wait.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    root = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "world"
+    with FileLock(root.with_suffix(".lock")):
+        if not (root / "leaderboard.json").exists():
+            demo(root, train=300, test=31, steps=2, n=31, n_edit=16)
     return SimpleNamespace(
         root=root,
         faces=root / "faces",
