@@ -1,5 +1,6 @@
 """Uploaded pictures: bounded before they are decoded, turned upright, cropped and scaled for the generator."""
 
+import contextlib
 import os
 import threading
 import time
@@ -37,10 +38,12 @@ def read_upload(file: Path, size: int) -> Upload:
         size: height and width S that the generator takes.
 
     Raises:
-        UserError: too many bytes or pixels, or no picture of a known kind.
+        UserError: too many bytes or pixels, no picture of a known kind, or the file is gone.
     """
     try:
         return _read(file, size)
+    except FileNotFoundError:  # another visitor's upload of the same picture was read meanwhile
+        raise UserError("The upload is gone already; upload the picture again.") from None
     finally:
         file.unlink(missing_ok=True)
 
@@ -83,11 +86,9 @@ def sweep(folder: Path, age: float = KEPT_SECONDS) -> None:
     for place, _, names in os.walk(folder):
         for name in names:
             file = Path(place, name)
-            try:
+            with contextlib.suppress(OSError):  # such as that its visitor's page has read it
                 if time.time() - file.stat().st_mtime > age:
                     file.unlink()
-            except FileNotFoundError:  # its visitor's page has read it
-                pass
 
 
 def keep_swept(folder: Path, every: float = KEPT_SECONDS / 2) -> None:

@@ -36,6 +36,7 @@ BAD = {
     "bytes": (lambda path: os.truncate(path.open("w").name, uploads.MOST_BYTES + 1), "20 MB; upload .* at most 20 MB"),
     "broken": (lambda path: path.write_bytes(png_header(64, 64)), "The picture cannot be read"),
     "clear": (lambda path: Image.new("RGBA", (64, 64)).save(path, "PNG"), "transparent"),
+    "gone": (lambda path: None, "gone already; upload the picture again"),
     "deep": (lambda path: Image.new("I;16", (64, 64)).save(path, "PNG"), "8-bit RGB"),
 }
 
