@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
@@ -15,6 +16,9 @@ from lcg_lightning.errors import UserError
 TOLERANCE = 0.1
 """Largest error, as a share of the range, at which a continuous attribute still meets its target."""
 
+WORD = r'[^\s()&|~=*"]+'
+"""A name that a condition holds without quotes, as a regular expression."""
+_QUOTABLE = r'[^"\x00-\x1f\x7f-\x9f\u2028\u2029]+'
 
 Kind = Literal["binary", "categorical", "continuous"]
 
@@ -27,7 +31,8 @@ class Attribute:
     within [low, high] for ``continuous``. An unknown label is NaN.
 
     Raises:
-        UserError: an unknown kind, fewer than two classes, two classes with the same name, or low not below high.
+        UserError: an unknown kind, fewer than two classes, two classes with the same name, low not below high, or a
+            name, of the attribute or of a class, that is empty or holds a double quote or a control character.
     """
 
     name: str
@@ -41,6 +46,12 @@ class Attribute:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
+        for name in (self.name, *self.classes):
+            if not re.fullmatch(_QUOTABLE, name):
+                raise UserError(
+                    f"attribute {self.name!r}: the name {name!r} is empty or holds a double quote or a control "
+                    "character; give another"
+                )
         if self.kind not in get_args(Kind):
             raise UserError(f"attribute {self.name}: kind {self.kind!r}; use {', '.join(get_args(Kind))}")
         if twice := _repeated(self.classes):
@@ -100,8 +111,8 @@ class AttributeSchema:
         if name.casefold() in folded:
             return folded.index(name.casefold())
         near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.0)
-        hint = f"; did you mean {self.names[folded.index(near[0])]}?" if near else ""
-        raise UserError(f"unknown attribute {name!r}{hint} (known: {', '.join(self.names)})")
+        hint = f"; did you mean {quoted(self.names[folded.index(near[0])])}?" if near else ""
+        raise UserError(f"unknown attribute {name!r}{hint} (known: {', '.join(map(quoted, self.names))})")
 
     def head(self, name: str) -> slice:
         """The slice of an output row (K,) that holds an attribute's outputs."""
@@ -170,6 +181,15 @@ class AttributeSchema:
             return cls(tuple(Attribute(**d) for d in data))
         except TypeError as error:
             raise UserError(f"attributes: not a list of attributes with name and kind ({error})") from error
+
+
+def quoted(name: str) -> str:
+    """The name of an attribute or class as a condition holds it, in double quotes where it needs them.
+
+    >>> quoted("Hat"), quoted("age (years)")
+    ('Hat', '"age (years)"')
+    """
+    return name if re.fullmatch(WORD, name) else f'"{name}"'
 
 
 def _met(labels: Tensor, targets: Tensor) -> Tensor:

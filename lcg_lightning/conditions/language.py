@@ -7,8 +7,9 @@ Grammar, from loosest to tightest::
     term        = [ number "*" ] operand          (a scale: only before terms of the outermost &)
     operand     = "~" operand | "(" condition ")" | Name [ "=" value ]
 
-A bare ``Name`` asks a binary attribute to be 1. ``Name=value`` takes 0 or 1 (binary), a class name or index
-(categorical), or a number in the attribute's own unit (continuous).
+A name or class with spaces or any of ``()&|~=*`` stands in double quotes. A bare ``Name`` asks a binary attribute
+to be 1. ``Name=value`` takes 0 or 1 (binary), a class name or index (categorical), or a number in the attribute's own
+unit (continuous).
 
 Terms without a complement are not allowed under ``~`` or ``|``: continuous targets (a density is not a probability),
 scales, and per-sample targets.
@@ -20,7 +21,7 @@ from typing import NoReturn
 
 from torch import Tensor
 
-from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.attributes import WORD, Attribute, AttributeSchema, quoted
 from lcg_lightning.conditions.probability import NO_COMPLEMENT, SCALE_PLACE, refuse_impossible
 from lcg_lightning.conditions.tree import And, Condition, Is, Not, Or, Scaled
 from lcg_lightning.errors import UserError
@@ -41,14 +42,14 @@ def to_text(condition: Condition, schema: AttributeSchema) -> str:
     """The text that :func:`parse` reads back as the same tree; per-sample targets are shown as ``Name=?``."""
     match condition:
         case Is(name, Tensor()):
-            return f"{name}=?"
+            return f"{quoted(name)}=?"
         case Is(name, value):
             attribute = schema[name]
             if attribute.kind == "categorical":
-                return f"{name}={attribute.classes[int(value)]}"
+                return f"{quoted(name)}={quoted(attribute.classes[int(value)])}"
             if attribute.kind == "binary" and value == 1:
-                return name
-            return f"{name}={_figure(float(value))}"
+                return quoted(name)
+            return f"{quoted(name)}={_figure(float(value))}"
         case And(terms):
             return " & ".join(_enclosed(t, schema, And, Or) for t in terms)
         case Or(terms):
@@ -93,7 +94,7 @@ class _Parser:
     def __init__(self, text: str, schema: AttributeSchema) -> None:
         self.text = text
         self.schema = schema
-        found = re.finditer(r"[()&|~=*]|[^\s()&|~=*]+", text)
+        found = re.finditer(rf'"[^"]*"?|[()&|~=*]|{WORD}', text)
         self.tokens = [(m.start() + 1, m.group()) for m in found]
         self.position = 0
         self.depth = 0  # of parentheses
@@ -166,8 +167,9 @@ class _Parser:
             column = self.column
             return Is(attribute.name, self.number(attribute, column, self.word("a value")))
         if attribute.kind != "binary":
-            example = attribute.classes[0] if attribute.classes else f"{(attribute.low + attribute.high) / 2:g}"
-            self.fail(f"{attribute.name} needs a value, such as {attribute.name}={example}", column)
+            middle = (attribute.low + attribute.high) / 2
+            example = quoted(attribute.classes[0]) if attribute.classes else f"{middle:g}"
+            self.fail(f"{attribute.name} needs a value, such as {quoted(attribute.name)}={example}", column)
         return Is(attribute.name)
 
     def number(self, attribute: Attribute, column: int, word: str) -> float:
@@ -181,7 +183,7 @@ class _Parser:
             folded = [c.casefold() for c in attribute.classes]
             if word.casefold() in folded:
                 return float(folded.index(word.casefold()))
-            valid, wanted = number in range(len(folded)), f"one of {', '.join(attribute.classes)}"
+            valid, wanted = number in range(len(folded)), f"one of {', '.join(map(quoted, attribute.classes))}"
         if not valid:
             self.fail(f"{attribute.name} takes {wanted}, not {word!r}", column)
         return number
@@ -203,12 +205,14 @@ class _Parser:
         return taken
 
     def word(self, wanted: str) -> str:
-        """Consumes the next token, which must be a name or a number."""
+        """Consumes the next token, which must be a name or a number; gives it without quotes."""
         word = self.peek()
         if not word or word in "()&|~=*":
             self.fail(f"expected {wanted}")
+        if word.startswith('"') and word.count('"') == 1:
+            self.fail("the quote is not closed", self.column)
         self.position += 1
-        return word
+        return word.strip('"')
 
     def refuse_since(self, before: int) -> None:
         """Fails at the first term since ``before`` that is not allowed under ~ or |."""

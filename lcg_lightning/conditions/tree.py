@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.attributes import AttributeSchema, quoted
 from lcg_lightning.errors import UserError
 
 
@@ -157,7 +157,7 @@ def targets(condition: Condition, schema: AttributeSchema, batch: int) -> Tensor
             case Not(Is(name, value)) if schema[name].kind == "binary":
                 wanted = 1 - torch.as_tensor(value, dtype=rows.dtype, device="cpu").expand(batch)
             case Not(Is(name)):
-                raise UserError(f"condition: ~{name} does not say which value is asked for instead")
+                raise UserError(f"condition: ~{quoted(name)} does not say which value is asked for instead")
             case _:
                 raise UserError("condition: it leaves a choice; only attributes joined by & ask for definite values")
         i = schema.index(name)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from lcg_lightning.conditions import And, Is, Not, Or, Scaled, conjunction, parse, to_text
+from lcg_lightning.attributes import Attribute, AttributeSchema
+from lcg_lightning.conditions import And, Is, Not, Or, Scaled, conjunction, names, parse, to_text
 from lcg_lightning.conditions.language import MAX_DEPTH, ConditionError
 from lcg_lightning.errors import UserError
 from tests.conditions.schema import SCHEMA, F, H, S
@@ -103,6 +104,44 @@ def test_deep_nesting_is_one_line(deep):
     assert len(str(caught.value)) < 400
     assert parse("(" * 50 + "Hat" + ")" * 50, SCHEMA) == H
     assert len(parse(" & ".join(["Hat"] * 20_000), SCHEMA).terms) == 20_000
+
+
+ODD = AttributeSchema(
+    (
+        Attribute("Wearing Hat"),
+        Attribute("age (years)", "continuous", low=18, high=80),
+        Attribute("Hair", "categorical", ("dark|wavy", "gray")),
+        *(Attribute(f"a{symbol}b") for symbol in "()&|~=*, '"),
+    )
+)
+
+
+def test_quoted_names_are_read_and_written():
+    text = '2*"wearing hat" & "Age (years)"=60 & ~(hair="dark|wavy" | "a*b")'
+    tree = parse(text, ODD)
+    assert names(tree) == ("Wearing Hat", "age (years)", "Hair", "a*b")
+    assert to_text(tree, ODD) == '2*"Wearing Hat" & "age (years)"=60 & ~(Hair="dark|wavy" | "a*b")'
+    asked = [Is(a.name, 0.0 if a.kind != "continuous" else 20.0) for a in ODD]
+    assert [parse(to_text(each, ODD), ODD) for each in asked] == asked
+    assert to_text(Is("Wearing Hat", torch.zeros(2)), ODD) == '"Wearing Hat"=?'
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "complaint"),
+    [
+        ("a,b & Wearing Hat", 7, 'did you mean "Wearing Hat"? (known: "Wearing Hat", "age (years)", Hair'),
+        ('"Wearing Hat" & "age (years)', 17, "the quote is not closed"),
+        ('"Wearing Hat" & "age (years)"', 17, 'such as "age (years)"=49'),
+        ('"Wearing Hat" "a*b"', 15, "expected '&' or '|', found '\"a*b\"'"),
+        ('Hair="a|b"', 6, 'one of "dark|wavy", gray, not'),
+        ('"" & Hair=gray', 1, "unknown attribute ''"),
+    ],
+)
+def test_columns_count_quotes(text, column, complaint):
+    with pytest.raises(ConditionError) as caught:
+        parse(text, ODD)
+    assert caught.value.column == column
+    assert complaint in caught.value.complaint
 
 
 def test_messages_stay_on_one_line():
