@@ -7,17 +7,17 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.commands.output import check, write_images, write_latents
-from lcg_lightning.commands.report import Readings, title, write_report
 from lcg_lightning.commands.sources import image_files, sampled, stored_rows
 from lcg_lightning.conditions import merge, parse, to_text
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.reading import find_reader
+from lcg_lightning.evaluation.run_report import Readings, title, write_report
 from lcg_lightning.files import atomic_folder
 from lcg_lightning.generators.load import load_generator
+from lcg_lightning.methods import DEFAULT_METHOD
 from lcg_lightning.methods.base import Edit, Method, refuse_broken
 
 SHOWN, TILES = 12, 240

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lcg_lightning.conditions import targets
+from lcg_lightning.data.images import in_bytes
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation.tasks import Editing
 from lcg_lightning.files import atomic, atomic_folder
@@ -214,7 +215,7 @@ class _Cards:
 
 def montage(images: Tensor, columns: int, path: Path, scale: int = 4) -> None:
     """Writes images (N, 3, H, W) in [-1, 1] as one picture, enlarged without smoothing."""
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels = in_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
     rows = [np.concatenate(list(pixels[i : i + columns]), axis=1) for i in range(0, len(pixels), columns)]
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     with atomic(path) as temporary:

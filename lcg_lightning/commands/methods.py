@@ -1,6 +1,4 @@
-"""The methods that commands accept by class name, and the default one."""
-
-from typing import Any
+"""The methods that commands accept by class name."""
 
 from lcg_lightning.methods import (  # noqa: F401 - the parser's
     arithmetic,
@@ -15,5 +13,3 @@ from lcg_lightning.methods import (  # noqa: F401 - the parser's
     styleflow,
     unguided,
 )
-
-DEFAULT_METHOD: dict[str, Any] = {"class_path": "lcg_lightning.methods.lcg.LatentClassifierGuidance"}

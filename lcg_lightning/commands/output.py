@@ -6,6 +6,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lcg_lightning.data.images import in_bytes
 from lcg_lightning.devices import refuse_missing
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic, ensure_creatable
@@ -30,7 +31,7 @@ def check(out: Path, batch_size: int, device: str) -> None:
 def write_images(part: Path, images: Tensor, first: int, suffix: str = "") -> None:
     """Write images (B, 3, H, W) in [-1, 1] as images/NNNNN<suffix>.png, numbered from ``first``."""
     (part / "images").mkdir(exist_ok=True)
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    pixels = in_bytes(images).permute(0, 2, 3, 1).numpy()
     for i, picture in enumerate(pixels, first):
         Image.fromarray(picture).save(part / "images" / f"{i:05d}{suffix}.png", compress_level=1)
 

@@ -6,20 +6,18 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.commands.output import MOST, check, write_images, write_latents
-from lcg_lightning.commands.report import Readings, title, write_report
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.reading import find_reader
+from lcg_lightning.evaluation.run_report import SAMPLES_SHOWN, Readings, draw_samples, write_report
 from lcg_lightning.files import atomic_folder
 from lcg_lightning.generators.load import load_generator
+from lcg_lightning.methods import DEFAULT_METHOD
 from lcg_lightning.methods.base import Method, refuse_broken
-
-SHOWN = 32
 
 
 def sample(
@@ -72,11 +70,10 @@ def sample(
                 readings.add(z, drawn)
             drawn = drawn.cpu()
             write_images(part, drawn, int(index[0]))
-            images.append(figures.shrink(drawn[: max(0, SHOWN - int(index[0]))]))
+            images.append(figures.shrink(drawn[: max(0, SAMPLES_SHOWN - int(index[0]))]))
         text, shown = to_text(tree, latents_store.schema), torch.cat(images)
         write_latents(part, torch.cat(latents), condition=text)
-        words = title(text, method, [f"seed {seed}"], readings, latents_store)
-        figures.grid(shown, [""] * len(shown), 8, part / "grid.png", readings.notes(len(shown)), words)
+        draw_samples(shown, text, seed, method, readings, latents_store, part / "grid.png")
         write_report(part, method, latents_store, [readings], seed=seed, n=n)
     print(f"wrote {out}")
     return out

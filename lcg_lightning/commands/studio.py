@@ -9,11 +9,12 @@ from rich.console import Console
 from lcg_lightning.commands import methods  # noqa: F401 - the classes that --method can name
 from lcg_lightning.devices import refuse_missing
 from lcg_lightning.errors import UserError
+from lcg_lightning.methods import DEFAULT_METHOD
 from lcg_lightning.methods.base import Method
 
 DEMO = Path("runs/demo")
 DEMO_METHOD: dict[str, Any] = {
-    "class_path": "lcg_lightning.methods.lcg.LatentClassifierGuidance",
+    **DEFAULT_METHOD,
     "init_args": {"prior": str(DEMO / "prior/last.ckpt"), "classifier": str(DEMO / "classifier/last.ckpt")},
 }
 

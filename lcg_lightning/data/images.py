@@ -144,6 +144,15 @@ def in_range(pixels: Tensor) -> Tensor:
     return pixels.float() / 127.5 - 1
 
 
+def in_bytes(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8 in 0 to 255, as files hold them; what lies outside is clamped.
+
+    >>> in_bytes(torch.tensor([-1.2, -1, 0.001, 1])).tolist()
+    [0, 0, 128, 255]
+    """
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
 class ImageFiles(Dataset[Tensor]):
     """Images (3, size, size) float32 in [-1, 1], turned upright.
 

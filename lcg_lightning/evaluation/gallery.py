@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional as F
 
+from lcg_lightning.data.images import in_bytes
 from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.judged import Pictures
 from lcg_lightning.files import atomic
@@ -73,7 +74,7 @@ def keep(samples: Sequence[Kept], path: Path) -> None:
     images = torch.stack([strip[[0, -1]] for _, strip, _ in chosen], 1)  # (2, k, 3, H, W)
     if max(images.shape[-2:]) > _PIXELS:
         images = F.adaptive_avg_pool2d(images.flatten(0, 1), _PIXELS).reshape(*images.shape[:3], _PIXELS, _PIXELS)
-    pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 3, 1, 4, 2)  # (2, H, k, W, 3)
+    pixels = in_bytes(images).permute(0, 3, 1, 4, 2)  # (2, H, k, W, 3)
     about = PngInfo()
     about.add_itxt("edits", json.dumps([" → ".join(captions[1:]) for _, _, captions in chosen], ensure_ascii=False))
     with atomic(path) as temporary:

@@ -16,6 +16,7 @@ from cleanfid.inception_torchscript import InceptionV3W
 from cleanfid.resize import make_resizer
 from torch import Tensor, nn
 
+from lcg_lightning.data.images import in_bytes
 from lcg_lightning.errors import UserError
 from lcg_lightning.kept import keeps
 
@@ -63,7 +64,7 @@ def clean_resize(images: Tensor) -> Tensor:
         (B, 3, 299, 299) float32 in [0, 255], on the images' device.
     """
     resize = make_resizer("PIL", False, "bicubic", (_SIDE, _SIDE))
-    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    pixels = in_bytes(images.float())
     resized = np.stack([resize(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()])
     return torch.from_numpy(resized).permute(0, 3, 1, 2).to(images.device)
 

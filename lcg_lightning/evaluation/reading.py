@@ -19,6 +19,7 @@ from lcg_lightning.judges.identity import IdentityNetwork
 from lcg_lightning.judges.load import load_attribute_judge, load_identity_network
 from lcg_lightning.methods.base import Method
 from lcg_lightning.models.classifier import LatentClassifier
+from lcg_lightning.models.clean import CleanClassifier, clean_outputs
 
 Outputs = Callable[[Tensor, Tensor], Tensor]
 """Standardized latents (B, D) and their images (B, 3, S, S) in [-1, 1] -> classifier outputs (B, K)."""
@@ -87,7 +88,7 @@ def find_reader(
     if truth is not None and truth.schema == schema:
         return Reader("the truth", schema, lambda z, images: truth.outputs(space.unstandardize(z)), identity)
     classifier = getattr(method, "classifier", None)
-    if isinstance(classifier, LatentClassifier):
+    if isinstance(classifier, LatentClassifier | CleanClassifier):
         name = f"{method.name}'s own classifier"
-        return Reader(name, schema, lambda z, images: classifier(z, torch.zeros(len(z), device=z.device)), identity)
+        return Reader(name, schema, lambda z, images: clean_outputs(classifier, z), identity)
     return None

@@ -85,6 +85,13 @@ class Method(nn.Module):
         setattr(self, name, total / max(1, samples))
 
 
+def strength(method: Method, edits: bool) -> float | None:
+    """The guidance scale or step length that a method takes, for edits or generation; None if it takes none."""
+    own = getattr(method, "edit_scale", None) if edits else None
+    found = getattr(method, "scale", None) if own is None else own
+    return found if "scale" in method.config and isinstance(found, int | float) else None
+
+
 def refuse_broken(latents: Sequence[Tensor], index: Tensor, name: str) -> None:
     """Raises :class:`Diverged` if a method's latents (B, D) of samples ``index`` (B,) are not finite after any step."""
     for k, z in enumerate(latents):

@@ -32,6 +32,7 @@ from lcg_lightning.diffusion.schedule import EpsModel
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Edit, Method
 from lcg_lightning.methods.regression import expected_labels, fit_directions, regression_moves
+from lcg_lightning.models.clean import clean_outputs
 from lcg_lightning.models.load import load_classifier, load_prior
 
 SCALE, EDIT_SCALE = 2.0, 8.0
@@ -232,7 +233,7 @@ class LatentClassifierGuidance(Method):
     @torch.no_grad()
     def _labels(self, z: Tensor) -> Tensor:
         """The classifier's labels (B, A) of latents (B, D), in natural units and within each attribute's range."""
-        labels = self.schema.predict(self.classifier(z, torch.zeros(len(z), device=z.device)))
+        labels = self.schema.predict(clean_outputs(self.classifier, z))
         for column, attribute in zip(labels.unbind(1), self.schema, strict=True):
             if attribute.kind == "continuous":
                 column.clamp_(attribute.low, attribute.high)
@@ -241,7 +242,7 @@ class LatentClassifierGuidance(Method):
     @torch.no_grad()
     def _moved(self, z: Tensor, condition: Condition, like: Tensor | None) -> Tensor:
         """Latents (B, D) moved to what a condition asks for, and elsewhere to the readings of ``like`` (B, D)."""
-        outputs = self.classifier(z, torch.zeros(len(z), device=z.device))
+        outputs = clean_outputs(self.classifier, z)
         wanted = self.schema.unit(likeliest_targets(condition, outputs, self.schema))
         if like is not None:
             wanted = torch.where(wanted.isnan(), expected_labels(self.classifier, like), wanted)

@@ -17,6 +17,7 @@ from lcg_lightning.kept import once
 from lcg_lightning.methods.base import Edit
 from lcg_lightning.methods.moving import MovingMethod
 from lcg_lightning.models.classifier import LatentClassifier
+from lcg_lightning.models.clean import clean_outputs
 from lcg_lightning.models.load import load_classifier
 
 CHUNK = 2**20
@@ -79,7 +80,7 @@ def expected_labels(classifier: LatentClassifier, z: Tensor) -> Tensor:
     These are probabilities of binary attributes, so a source that the classifier is unsure of moves part of the way.
     Categorical attributes are NaN.
     """
-    outputs = classifier(z, torch.zeros(len(z), device=z.device))
+    outputs = clean_outputs(classifier, z)
     columns = []
     for attribute in classifier.schema:
         out = outputs[:, classifier.schema.head(attribute.name)][:, 0]

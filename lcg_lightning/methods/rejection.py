@@ -16,6 +16,7 @@ from lcg_lightning.diffusion.samplers import Sampler, SamplerName
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.base import Method
 from lcg_lightning.methods.unguided import Unguided
+from lcg_lightning.models.clean import clean_outputs
 from lcg_lightning.models.load import load_classifier
 
 AT_ONCE = 1024
@@ -101,7 +102,7 @@ class Rejection(Method):
         """Draws ks of some samples (K, L, D), their log p(c | z), and whether they are accepted (K, L)."""
         own = SampleNoise(noise.seed, noise.index[rows.cpu()], noise.dim, noise.device)
         z = self.start.draw(lambda draw: torch.cat([own(k << 32 | draw) for k in ks]))
-        outputs = self.classifier(z, torch.zeros(len(z), device=z.device))
+        outputs = clean_outputs(self.classifier, z)
         log_p = log_prob(take(condition, rows.repeat(len(ks))), outputs, self.schema, TOLERANCE)
         normal = torch.cat([sample_noise(noise.seed, own.index, (1,), k << 32 | _UNIFORM)[:, 0] for k in ks])
         accepted = torch.special.log_ndtr(normal).to(log_p) < log_p

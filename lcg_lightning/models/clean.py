@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -9,7 +10,7 @@ from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.data.datamodule import LatentBatch
 from lcg_lightning.errors import UserError
 from lcg_lightning.models.base import FROM_THE_COMMAND_LINE, LatentModule, check_arguments
-from lcg_lightning.models.classifier import label_log_probs, label_scores
+from lcg_lightning.models.classifier import LatentClassifier, label_log_probs, label_scores
 from lcg_lightning.networks.separate import SeparateClassifiers
 
 
@@ -98,3 +99,13 @@ class CleanClassifier(LatentModule):
             assert isinstance(metric, MeanMetric)
             metric.update(score[:, i], known[:, i].to(score))
             self.log(f"{stage}/accuracy/{name}", metric)
+
+
+def clean_outputs(classifier: LatentClassifier | CleanClassifier, z: Tensor) -> Tensor:
+    """Outputs (B, K) of a classifier for clean latents z (B, D)."""
+    outputs: Tensor
+    if isinstance(classifier, CleanClassifier):
+        outputs = classifier(z)
+    else:
+        outputs = classifier(z, torch.zeros(len(z), device=z.device))
+    return outputs

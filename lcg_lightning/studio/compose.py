@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
-from lcg_lightning.commands.report import Readings, title
-from lcg_lightning.commands.sample import SHOWN
 from lcg_lightning.conditions import Condition, names, parse, to_text
 from lcg_lightning.conditions.language import ConditionError
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.reading import find_reader
-from lcg_lightning.methods.base import Method, refuse_broken
+from lcg_lightning.evaluation.run_report import SAMPLES_SHOWN, Readings, draw_samples
+from lcg_lightning.methods.base import Method, refuse_broken, strength
 from lcg_lightning.studio.contestants import PLAIN, remade, takes
 from lcg_lightning.studio.pictures import Pixels, pixels
 from lcg_lightning.studio.report import readings, said, shown
@@ -87,14 +86,9 @@ def composer(workshop: Workshop, name: str, scale: float | None = None) -> Metho
     changes: dict[str, Any] = {}
     if takes(method, "prior") and method.config["prior"] is None:
         changes["prior"] = workshop.main.config.get("prior")
-    if scale not in (None, own := own_scale(method)) and own is not None:
+    if scale not in (None, own := strength(method, edits=False)) and own is not None:
         changes["scale"] = scale
     return remade(method, **changes)
-
-
-def own_scale(method: Method) -> float | None:
-    """The scale at which a method samples unless told otherwise; None if it takes none."""
-    return float(method.scale) if takes(method, "scale") else None  # type: ignore[arg-type] # a module's attribute
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +158,7 @@ class Sampling:
         refuse_broken([z], index, self.method.name)
         latents, images = space.unstandardize(z).cpu(), space.decode_samples(z, seed, index)
         self._readings.add(z, images)
-        self._shown.append(figures.shrink(images.cpu()[: max(0, SHOWN - int(index[0]))]))
+        self._shown.append(figures.shrink(images.cpu()[: max(0, SAMPLES_SHOWN - int(index[0]))]))
         chances, words = [None] * len(index), [""] * len(index)
         if (reader := self._readings.reader) is not None:
             chances = self._readings.figures["probability"][-len(index) :]
@@ -173,11 +167,10 @@ class Sampling:
         return [Sample(*each) for each in zip(pictures, latents, chances, words, strict=True)]
 
     def _picture(self) -> bytes:
-        images, words = torch.cat(self._shown), [f"seed {self.asked.seed}"]
-        above = title(self.asked.condition, self.method, words, self._readings, self.workshop.store)
         with tempfile.TemporaryDirectory(prefix="lcg-") as folder:
             path = Path(folder, "grid.png")
-            figures.grid(images, [""] * len(images), 8, path, self._readings.notes(len(images)), above)
+            images, store = torch.cat(self._shown), self.workshop.store
+            draw_samples(images, self.asked.condition, self.asked.seed, self.method, self._readings, store, path)
             return path.read_bytes()
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import gradio as gr
 
+from lcg_lightning.methods.base import strength
 from lcg_lightning.studio import words
-from lcg_lightning.studio.compose import BATCH, MOST_SAMPLES, Sampling, composer, examples, own_scale, titles
+from lcg_lightning.studio.compose import BATCH, MOST_SAMPLES, Sampling, composer, examples, titles
 from lcg_lightning.studio.composed import finished, names, progress, verdict
 from lcg_lightning.studio.copying import copying
 from lcg_lightning.studio.telling import told
@@ -18,7 +19,7 @@ from lcg_lightning.studio.workshop import Workshop
 def compose_page(workshop: Workshop) -> None:
     """Draws the page into the current Gradio block."""
     known, methods = examples(workshop.schema), titles(workshop)
-    scale_of = {name: own_scale(workshop.methods[name]) for name in methods}
+    scale_of = {name: strength(workshop.methods[name], edits=False) for name in methods}
     notice = gr.HTML(elem_id="compose-notice")
     with gr.Row(elem_id="compose"):
         with gr.Column(elem_id="compose-asking"):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lcg_lightning.methods.base import Method
+from lcg_lightning.methods.base import Method, strength
 from lcg_lightning.studio.contestants import takes
 
 
@@ -36,7 +36,6 @@ class Knobs:
 
 def knobs(method: Method) -> Knobs:
     """The settings that a method has."""
-    scale = getattr(method, "edit_scale", getattr(method, "scale", None)) if takes(method, "scale") else None
     tau = getattr(method, "tau", None) if takes(method, "tau") else None
     keep = getattr(method, "keep", None) if takes(method, "keep") else None
-    return Knobs(scale, tau, keep)
+    return Knobs(strength(method, edits=True), tau, keep)

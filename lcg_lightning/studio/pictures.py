@@ -10,13 +10,15 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
+from lcg_lightning.data.images import in_bytes
+
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3), 0 to 255."""
 
 
 def pixels(image: Tensor) -> Pixels:
     """What ``lcg edit`` writes of an image (1, 3, H, W) in [-1, 1]."""
-    found: Pixels = ((image[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    found: Pixels = in_bytes(image[0]).permute(1, 2, 0).cpu().numpy()
     return found
 
 

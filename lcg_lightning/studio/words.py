@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, get_type_hints
 
-from lcg_lightning.commands.methods import DEFAULT_METHOD
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain
+from lcg_lightning.methods import DEFAULT_METHOD
 from lcg_lightning.methods.base import Method
 from lcg_lightning.studio.sources import Drawn, Row, Uploaded
 from lcg_lightning.studio.workshop import SPLIT, Workshop

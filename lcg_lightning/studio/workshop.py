@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lcg_lightning.attributes import AttributeSchema
 from lcg_lightning.data.space import LatentSpace
@@ -20,7 +20,8 @@ from lcg_lightning.judges.identity import IdentityNetwork
 from lcg_lightning.judges.load import load_identity_network
 from lcg_lightning.kept import load_once
 from lcg_lightning.methods.base import Method
-from lcg_lightning.models.clean import CleanClassifier
+from lcg_lightning.models.classifier import LatentClassifier
+from lcg_lightning.models.clean import CleanClassifier, clean_outputs
 from lcg_lightning.studio.contestants import contestants
 
 P = ParamSpec("P")
@@ -52,8 +53,8 @@ class Workshop:
     space: LatentSpace
     methods: Mapping[str, Method]
     """Prepared methods by title; the first is the command line's."""
-    classifier: nn.Module
-    """A ``LatentClassifier`` or ``CleanClassifier`` of the store's attributes."""
+    classifier: LatentClassifier | CleanClassifier
+    """The main method's, of the store's attributes."""
     identity: IdentityNetwork | None
     """What compares who is shown; None unless the generator is the zoo's."""
     generator_spec: Spec
@@ -85,11 +86,7 @@ class Workshop:
 
     def read(self, z: Tensor) -> Tensor:
         """The classifier's outputs (B, K) for standardized latents (B, D)."""
-        if isinstance(self.classifier, CleanClassifier):
-            outputs: Tensor = self.classifier(z)
-        else:
-            outputs = self.classifier(z, torch.zeros(len(z), device=z.device))
-        return outputs
+        return clean_outputs(self.classifier, z)
 
     def prepared(self, method: Method) -> Method:
         """A method ready to edit; networks and fits that an earlier one needed are not loaded again."""
@@ -145,7 +142,7 @@ def open_workshop(
             else:
                 ready[name] = each.to(device).eval()
         classifier = getattr(method, "classifier", None)
-        if not isinstance(classifier, nn.Module):
+        if not isinstance(classifier, LatentClassifier | CleanClassifier):
             raise UserError(f"lcg studio: method {method.name} has no classifier to read attributes with; name one")
         identity = identity_network(generator, device)
         return Workshop(opened, space, ready, classifier, identity, generator, device, records, bench)

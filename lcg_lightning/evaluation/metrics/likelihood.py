@@ -14,6 +14,7 @@ from lcg_lightning.evaluation.estimates import Column
 from lcg_lightning.evaluation.judged import Judged
 from lcg_lightning.evaluation.metrics.base import PerSampleMetric, Setting
 from lcg_lightning.formats.fingerprint import fingerprint
+from lcg_lightning.models.clean import clean_outputs
 from lcg_lightning.models.load import load_classifier, load_prior
 
 
@@ -87,7 +88,7 @@ class Bound(OnManifold):
             UserError: the condition has no log-probability, see :func:`~lcg_lightning.conditions.log_prob`.
         """
         z, asked = samples.result.z.float(), And(tuple(unscaled(samples.asked)))
-        outputs = self.classifier(z, torch.zeros(len(z), device=z.device))
+        outputs = clean_outputs(self.classifier, z)
         given = log_prob(asked, outputs, self.schema)
         return (
             super().measure(samples)

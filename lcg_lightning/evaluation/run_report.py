@@ -9,9 +9,13 @@ from torch import Tensor
 
 from lcg_lightning.conditions import Condition, names, to_text
 from lcg_lightning.data.store import LatentStore
+from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.reading import Reader
 from lcg_lightning.formats.descriptions import described
-from lcg_lightning.methods.base import Method
+from lcg_lightning.methods.base import Method, strength
+
+SAMPLES_SHOWN = 32
+"""Most samples in a picture."""
 
 
 class Readings:
@@ -57,13 +61,6 @@ class Readings:
         return means | self.figures
 
 
-def strength(method: Method, edits: bool) -> float | None:
-    """The method's guidance scale or step length, for edits or generation; None if it has none."""
-    own = getattr(method, "edit_scale", None) if edits else None
-    found = getattr(method, "scale", None) if own is None else own
-    return found if isinstance(found, int | float) else None
-
-
 def title(
     asked: str, method: Method, settings: Sequence[str], last: Readings, store: LatentStore, edits: bool = False
 ) -> list[str]:
@@ -88,6 +85,24 @@ def title(
     if "identity" in last.figures and reader is not None and reader.identity is not None:
         meaning.append(f"id: cosine to the source's identity, by {reader.identity.name}")
     return [asked, " · ".join(run), "; ".join([*meaning, f"store {store.path}, {store.content_hash}"])]
+
+
+def draw_samples(
+    images: Tensor, asked: str, seed: int, method: Method, readings: Readings, store: LatentStore, path: Path
+) -> None:
+    """Draw the first samples of a condition, with what was asked above and what is read below.
+
+    Args:
+        images: the first of the samples, (N, 3, S, S) in [-1, 1].
+        asked: the condition.
+        seed: seed of the noise.
+        method: the method.
+        readings: of all samples.
+        store: the store of the latents.
+        path: the PNG file.
+    """
+    above = title(asked, method, [f"seed {seed}"], readings, store)
+    figures.grid(images, [""] * len(images), 8, path, readings.notes(len(images)), above)
 
 
 def write_report(
