@@ -45,14 +45,17 @@ def check(args: Sequence[str], out: int | str) -> None:
 
 @cache
 def bound_yaml() -> None:
-    """Makes jsonargparse refuse texts and files that :func:`~lcg_lightning.yaml_files.refuse_traps` refuses."""
+    """Makes jsonargparse refuse what :func:`~lcg_lightning.yaml_files.refuse_traps` refuses, and read None as null.
+
+    It passes null on as ``None`` to an option within an option, such as model.init_args.method.init_args.prior.
+    """
     import jsonargparse
 
     load = jsonargparse.get_loader("yaml")
 
     def load_bounded(stream: str) -> Any:
         refuse_traps(stream)
-        return load(stream)
+        return None if stream.strip() == "None" else load(stream)
 
     jsonargparse.set_loader("yaml", load_bounded, (yaml.YAMLError,))
 

@@ -200,5 +200,6 @@ def test_every_task_of_the_benchmark_is_met_by_the_oracle(task, store, tmp_path)
     assert main(["test", *(f"--config={f}" for f in files), *(f"--{k}={v}" for k, v in options.items()), *unset]) == 0
     record, found = figures(out)
     assert record.task == task.stem
+    assert record.config["method"]["init_args"] == {"faces": None}
     assert record.metrics["acc_joint"].value == 1.0
     assert np.isfinite(found["acc_joint"]).sum() >= 6
