@@ -22,7 +22,7 @@ def explain(error: BaseException, command: str) -> str | None:
     if "ArgumentError" in kinds:
         if file := _NOT_A_LOOP.search(str(error)):
             return f"{file[1]}: {file[2]} does not fit; give class_path and init_args that --{file[1]}.help CLASS lists"
-        return f"{_innermost(str(error))} (lcg {command} --help lists the options)"
+        return f"{_innermost(str(error))}{_near_trainer(str(error))} (lcg {command} --help lists the options)"
     complaint = isinstance(error, _COMPLAINTS) and _raised_in(error, _CHECKERS)
     if "MisconfigurationException" in kinds or complaint:
         return f"{_short(str(error))} (LCG_TRACEBACK=1 shows where)"
@@ -111,6 +111,16 @@ def _near(reason: str, owner: str) -> str:
     module, _, name = owner.rpartition(".")
     options = inspect.signature(getattr(importlib.import_module(module), name)).parameters
     return _hint(wrong[1], options)
+
+
+def _near_trainer(text: str) -> str:
+    """A hint at the Trainer's option that may have been meant, where a text refuses one."""
+    wrong = re.search(r"(?:unrecognized arguments: --|does not accept option ')trainer\.(\w+)(?![\w.])", text)
+    if wrong is None:
+        return ""
+    from lightning import Trainer
+
+    return _hint(f"trainer.{wrong[1]}", [f"trainer.{name}" for name in inspect.signature(Trainer).parameters])
 
 
 def _hint(wrong: str, known: Iterable[str]) -> str:

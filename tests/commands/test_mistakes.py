@@ -21,6 +21,7 @@ def folder(small_fit):
     (small_fit / "broken.yaml").write_text("a: [1, 2\nb: }\n")
     (small_fit / "list.yaml").write_text("[1, 2]\n")
     (small_fit / "twice.yaml").write_text("model: {class_path: LatentPrior}\ntrainer:\n  devices: 1\n  devices: 2\n")
+    (small_fit / "odd.yaml").write_text("trainer: {devicez: 1}\n")
     (small_fit / "bomb.yaml").write_text(BOMB)
     (small_fit / "deep.yaml").write_text("[" * 100_000)
     os.mkfifo(small_fit / "fifo")
@@ -34,6 +35,8 @@ def folder(small_fit):
         (["--model.init_args.hidden=x"], "model.hidden (LatentPrior): expected int, got x"),
         (["--model.init_args.schedule=x"], "expected one of 'linear', 'cosine', 'constant', got x"),
         (["--model=LatentPrio"], "model: no class is called LatentPrio; did you mean LatentPrior?"),
+        (["--trainer.max_stepz", "5"], "--trainer.max_stepz 5; did you mean trainer.max_steps? (lcg fit --help"),
+        (["--config=odd.yaml"], "does not accept option 'trainer.devicez'; did you mean trainer.devices? (lcg fit"),
         (["--trainer.max_epochs=x"], "trainer.max_epochs: expected int, got x"),
         (["--trainer.max_epochs=-3"], "`max_epochs` must be a non-negative integer or -1. You passed in -3."),
         (["--trainer.devices=0"], "`Trainer(devices='0')` value is not a valid input"),
