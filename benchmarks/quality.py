@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.benchmark import Part
-from benchmarks.jobs import Job, is_done, run_all
+from benchmarks.jobs import Job, run_all
 from benchmarks.worlds import HERE
 from lcg_lightning.evaluation import records
 from lcg_lightning.evaluation.plots import STYLE, save
@@ -61,9 +61,8 @@ def points(out: Path, n: int) -> Iterator[Point]:
         for scale in SCALES:
             for sampler in SAMPLERS:
                 for budget in BUDGETS:
-                    steps = (
-                        budget // 2 + 1 if sampler == "heun" else budget
-                    )  # two evaluations for all steps but the last
+                    # Heun's method takes two evaluations for every step but the last
+                    steps = budget // 2 + 1 if sampler == "heun" else budget
                     setting = {"sampler": sampler, "steps": steps, "scale": scale}
                     yield point(part, "conditional-3", f"scale {scale:g}", setting, n)
         for steps, fixed_point in EDITS:
@@ -127,19 +126,17 @@ def main(out: Path = Path("runs/benchmark"), results: Path = HERE / "results", n
     """
     plan = list(points(out, n))
     needed = {job.name: job for each in plan for job in (*jobs_before(each.job), each.job)}
-    failed = run_all(needed.values(), workers)
-    found = [(each, records.read(each.job.out / "record.json")) for each in plan if is_done(each.job)]
+    if failed := run_all(needed.values(), workers):
+        raise SystemExit(f"failed: {', '.join(failed)}")
+    found = [(each, records.read(each.job.out / "record.json")) for each in plan]
     lines = ["# Quality over evaluations", "", "How to read it: [benchmarks/speed](../speed/README.md).", ""]
     for world in WORLDS:
         for group in dict.fromkeys(each.group for each in plan):
             rows = [row for row in found if (row[0].world, row[0].group) == (world, group)]
-            if rows:
-                lines += [f"## {world}, {rows[0][0].task}, {group}, n = {n:,}", "", *table(rows), ""]
+            lines += [f"## {world}, {rows[0][0].task}, {group}, n = {n:,}", "", *table(rows), ""]
     with atomic(results / "quality.md") as file:
         file.write_text("\n".join(lines))
     draw([row for row in found if row[0].group == f"scale {SCALES[-1]:g}"], results / "quality.png")
-    if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 def jobs_before(job: Job) -> Iterator[Job]:

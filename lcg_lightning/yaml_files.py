@@ -1,5 +1,6 @@
 """Reads YAML files; refuses those that give a key twice, or take far more time to use than their size suggests."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def load_yaml(path: Path) -> Any:
         raise UserError(f"{path} cannot be used ({' '.join(str(error).split())}); correct it") from error
 
 
+@lru_cache  # jsonargparse reads many a value again and again
 def refuse_traps(text: str) -> None:
     """Checks that a YAML text gives no key twice, is not nested too deeply and stays small with its aliases expanded.
 

@@ -49,7 +49,15 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 class CLI(LightningCLI):
-    """LightningCLI that links the data's latent size and schema to the model."""
+    """LightningCLI for one subcommand that links the data's latent size and schema to the model."""
+
+    def __init__(self, stage: str, **options: Any) -> None:
+        self.stage = stage
+        super().__init__(**options)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # Lightning's is static
+        """The one that runs: each has a parser of its own, which takes long to build."""
+        return {self.stage: LightningCLI.subcommands()[self.stage]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links the model's arguments that depend on the data."""
@@ -118,15 +126,21 @@ class Parsed(Prepared):
 
 def run(args: Sequence[str], kind: type[CLI] = CLI) -> CLI:
     """Runs a Lightning subcommand as from the command line; returns the CLI with its trainer, model and data."""
-    parsers = {stage: {"usage": listing(stage).replace("%", "%%"), "description": None} for stage in CLI.subcommands()}
+    stage = args[0]
     return kind(
-        LightningModule,
-        LightningDataModule,
+        stage,
+        model_class=LightningModule,
+        datamodule_class=LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=SaveRunConfig,
         save_config_kwargs={"save_to_log_dir": False},
         trainer_defaults={"enable_model_summary": False},  # it reports 0 FLOPs for networks that are called in parts
-        parser_kwargs={**_RAISING, "prog": "lcg", **{stage: kwargs | _RAISING for stage, kwargs in parsers.items()}},
+        parser_kwargs={
+            **_RAISING,
+            "prog": "lcg",
+            stage: {"usage": listing(stage).replace("%", "%%"), "description": None, **_RAISING},
+        },
+        load_from_checkpoint_support=stage == "fit",  # the others write no checkpoint
         args=list(args),
     )

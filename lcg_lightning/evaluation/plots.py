@@ -210,5 +210,8 @@ def _errors(points: Sequence[Mapping[str, Any]], metric: str) -> list[list[float
 
 def save(figure: "Figure", path: Path) -> None:
     """Writes a figure atomically, in the format given by the suffix."""
-    with atomic(Path(path)) as temporary:
-        figure.savefig(temporary)
+    with atomic(path) as temporary:
+        if path.suffix == ".png":
+            figure.savefig(temporary, pil_kwargs={"compress_level": 4})  # in half the time of 6, a tenth larger
+        else:
+            figure.savefig(temporary)

@@ -14,6 +14,7 @@ from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.diffusion.noise import generator_of, sample_noise
 from lcg_lightning.diffusion.schedule import make_schedule, q_sample
 from lcg_lightning.errors import UserError
+from lcg_lightning.files import plain
 
 ScheduleName = Literal["linear", "cosine", "constant"]
 
@@ -130,7 +131,7 @@ class LatentModule(L.LightningModule):
         free = _MAY_CHANGE if self._stage == "fit" else _NOT_OF_THE_NETWORK
         before = checkpoint.get("hyper_parameters", {})
         for name, value in self.hparams.items():
-            if name not in free and before.get(name, value) != value:
+            if name not in free and plain(before.get(name, value)) != plain(value):
                 raise UserError(
                     f"{path}: made with {name} {_short(before[name])}, but {name} is {_short(value)} here; "
                     "give the configuration that it was made with"

@@ -94,7 +94,7 @@ def row(method, scale, joint, identity, nfe=15, judge="j"):
 
 def test_accuracy_identity_draws_a_line_per_method(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path: (drawn.append(self), path.touch()))
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (drawn.append(self), path.touch()))
     rows = [
         row("lcg", 4, 0.9, 0.6),
         row("lcg", 1, 0.5, 0.9),

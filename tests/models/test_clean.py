@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from lcg_lightning.cli import main
 from lcg_lightning.data.datamodule import LatentDataModule
 from lcg_lightning.data.store import LatentStore
 from lcg_lightning.errors import UserError
 from lcg_lightning.models.clean import CleanClassifier
 from lcg_lightning.models.load import load_clean_classifier
 from tests import toy_latents
+from tests.conftest import ROOT
 from tests.toy_latents import SCHEMA, D, V, W, trainer
 
 
@@ -49,6 +51,18 @@ def test_a_checkpoint_is_read_for_its_own_store_alone(fitted, tmp_path):
     other = LatentStore.open(toy_latents.write(tmp_path / "modes", 500, modes=True))
     with pytest.raises(UserError, match="standardized by other statistics"):
         load_clean_classifier(path, other)
+
+
+def test_lcg_tests_the_network_that_lcg_fitted(fitted, tmp_path):
+    words = [
+        f"--config={ROOT / 'configs/classifier/clean.yaml'}",
+        f"--data.init_args.store={fitted[1].store.path}",
+        f"--trainer.default_root_dir={tmp_path}",
+        "--trainer.logger=false",
+        "--trainer.enable_progress_bar=false",
+    ]
+    assert main(["fit", *words, "--trainer.max_epochs=-1", "--trainer.max_steps=1"]) == 0
+    assert main(["test", *words, f"--ckpt_path={tmp_path / 'last.ckpt'}"]) == 0
 
 
 def test_impossible_arguments_are_refused():
