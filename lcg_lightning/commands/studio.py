@@ -52,9 +52,9 @@ def studio(
         raise UserError(f"lcg studio: {DEMO} is not there; run `make studio`, or give --store and the rest")
     refuse_missing(device)
     from lcg_lightning.studio.app import refuse_used, serve
-    from lcg_lightning.studio.workshop import open_workshop
+    from lcg_lightning.studio.resources import load_resources
 
     refuse_used(host, port)
     console = Console(highlight=False)
-    workshop = open_workshop(store, method, generator, device, records, console.print)
-    serve(workshop, host, port, open)
+    resources = load_resources(store, method, generator, device, records, console.print)
+    serve(resources, host, port, open)

@@ -17,27 +17,27 @@ from lcg_lightning.studio.compare import route
 from lcg_lightning.studio.compare_page import compare_page
 from lcg_lightning.studio.compose_page import compose_page
 from lcg_lightning.studio.edit_page import edit_page
+from lcg_lightning.studio.resources import Resources
 from lcg_lightning.studio.uploads import MOST_BYTES, keep_swept
-from lcg_lightning.studio.workshop import Workshop
 
-PAGES: Mapping[str, Callable[[Workshop], None]] = {"Edit": edit_page, "Compose": compose_page, "Compare": compare_page}
+PAGES: Mapping[str, Callable[[Resources], None]] = {"Edit": edit_page, "Compose": compose_page, "Compare": compare_page}
 """What draws each tab."""
 VISITORS = 64
 """Visitors whose sessions are kept, the latest ones."""
 
 
-def build(workshop: Workshop) -> gr.Blocks:
+def build(resources: Resources) -> gr.Blocks:
     """The page with all tabs."""
     with gr.Blocks(title="lcg studio", analytics_enabled=False) as page:
         gr.HTML("<h1>lcg studio</h1>")
         with gr.Tabs():
             for name, draw in PAGES.items():
                 with gr.Tab(name):
-                    draw(workshop)
+                    draw(resources)
     return page
 
 
-def serve(workshop: Workshop, host: str, port: int, open_browser: bool) -> None:
+def serve(resources: Resources, host: str, port: int, open_browser: bool) -> None:
     """Serves the page until it is interrupted.
 
     Raises:
@@ -47,7 +47,7 @@ def serve(workshop: Workshop, host: str, port: int, open_browser: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="lcg-studio-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         keep_swept(Path(folder))
-        page = build(workshop)
+        page = build(resources)
         page.queue(max_size=4 * VISITORS)
         page.launch(
             server_name=host, server_port=port, share=False, inbrowser=open_browser, quiet=True,
@@ -55,7 +55,7 @@ def serve(workshop: Workshop, host: str, port: int, open_browser: bool) -> None:
             max_file_size=MOST_BYTES, state_session_capacity=VISITORS,
             theme=theme(),
             css_paths=Path(__file__).with_name("page.css"),
-            app_kwargs={"routes": [route(workshop.records)], "docs_url": None, "redoc_url": None, "openapi_url": None},
+            app_kwargs={"routes": [route(resources.records)], "docs_url": None, "redoc_url": None, "openapi_url": None},
         )  # fmt: skip
         print(f"The studio is at http://{host}:{port} ; Ctrl-C ends it.", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and leaves no file behind

@@ -18,11 +18,11 @@ from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.reading import find_reader
 from lcg_lightning.evaluation.run_report import SAMPLES_SHOWN, Readings, draw_samples
 from lcg_lightning.methods.base import Method, refuse_broken, strength
-from lcg_lightning.studio.contestants import PLAIN, remade, takes
+from lcg_lightning.studio.methods import PLAIN, remade, takes
 from lcg_lightning.studio.pictures import Pixels, pixels
 from lcg_lightning.studio.report import readings, said, shown
+from lcg_lightning.studio.resources import Resources
 from lcg_lightning.studio.words import Asked
-from lcg_lightning.studio.workshop import Workshop
 
 MOST_CHARACTERS = 2000
 MOST_SAMPLES = 64
@@ -66,26 +66,26 @@ def examples(schema: AttributeSchema) -> list[str]:
     return found
 
 
-def titles(workshop: Workshop) -> list[str]:
+def titles(resources: Resources) -> list[str]:
     """The methods to choose from; the plain sequential form of LCG differs in edits alone."""
-    return [title for title in workshop.methods if title != PLAIN]
+    return [title for title in resources.methods if title != PLAIN]
 
 
-def composer(workshop: Workshop, name: str, scale: float | None = None) -> Method:
+def composer(resources: Resources, name: str, scale: float | None = None) -> Method:
     """A method with what it needs to sample, not prepared yet.
 
     Args:
-        workshop: holds the methods.
+        resources: holds the methods.
         name: one of :func:`titles`.
         scale: how strongly the condition guides, if the method takes a scale; None for the method's own.
 
     Raises:
         UserError: the method refuses the scale.
     """
-    method = workshop.methods[name]
+    method = resources.methods[name]
     changes: dict[str, Any] = {}
     if takes(method, "prior") and method.config["prior"] is None:
-        changes["prior"] = workshop.main.config.get("prior")
+        changes["prior"] = resources.main.config.get("prior")
     if scale not in (None, own := strength(method, edits=False)) and own is not None:
         changes["scale"] = scale
     return remade(method, **changes)
@@ -109,7 +109,7 @@ class Sampling:
     """Samples of one condition by one method.
 
     Args:
-        workshop: what all visitors share.
+        resources: what all visitors share.
         method: makes them.
         asked: what for, and how many.
 
@@ -117,12 +117,12 @@ class Sampling:
         UserError: a condition that :func:`check` refuses, or a number of samples out of range.
     """
 
-    def __init__(self, workshop: Workshop, method: Method, asked: Asked) -> None:
+    def __init__(self, resources: Resources, method: Method, asked: Asked) -> None:
         if not 1 <= asked.n <= MOST_SAMPLES:
             raise UserError(f"Ask for 1 to {MOST_SAMPLES} samples, not {asked.n}.")
-        self.condition = check(asked.condition, workshop.schema)
-        self.asked = asked._replace(condition=to_text(self.condition, workshop.schema))
-        self.workshop, self.method = workshop, method
+        self.condition = check(asked.condition, resources.schema)
+        self.asked = asked._replace(condition=to_text(self.condition, resources.schema))
+        self.resources, self.method = resources, method
         self.samples: list[Sample] = []
 
     def batches(self) -> Iterator[list[Sample]]:
@@ -131,7 +131,7 @@ class Sampling:
         Raises:
             UserError: a condition that the method cannot answer, or a result that is not finite.
         """
-        do = self.workshop.bench.do
+        do = self.resources.worker.do
         do(self._begin)
         for index in torch.split(torch.arange(self.asked.n), self.asked.batch_size):
             self.samples += do(self._batch, index)
@@ -139,7 +139,7 @@ class Sampling:
 
     def picture(self) -> bytes:
         """The picture that ``lcg sample`` writes, a PNG file."""
-        return self.workshop.bench.do(self._picture)
+        return self.resources.worker.do(self._picture)
 
     @property
     def reader(self) -> str:
@@ -147,14 +147,14 @@ class Sampling:
         return "" if self._readings.reader is None else self._readings.reader.name
 
     def _begin(self) -> None:
-        workshop, method = self.workshop, self.workshop.prepared(self.method)
-        reader = find_reader(workshop.generator_spec, workshop.store, workshop.space, method, workshop.device)
+        resources, method = self.resources, self.resources.prepared(self.method)
+        reader = find_reader(resources.generator_spec, resources.store, resources.space, method, resources.device)
         self._readings = Readings(reader, self.condition)
         self._shown: list[Tensor] = []
 
     def _batch(self, index: Tensor) -> list[Sample]:
-        workshop, space, schema, seed = self.workshop, self.workshop.space, self.workshop.schema, self.asked.seed
-        z = self.method.generate(self.condition, SampleNoise(seed, index, space.dim, workshop.device))
+        resources, space, schema, seed = self.resources, self.resources.space, self.resources.schema, self.asked.seed
+        z = self.method.generate(self.condition, SampleNoise(seed, index, space.dim, resources.device))
         refuse_broken([z], index, self.method.name)
         latents, images = space.unstandardize(z).cpu(), space.decode_samples(z, seed, index)
         self._readings.add(z, images)
@@ -169,7 +169,7 @@ class Sampling:
     def _picture(self) -> bytes:
         with tempfile.TemporaryDirectory(prefix="lcg-") as folder:
             path = Path(folder, "grid.png")
-            images, store = torch.cat(self._shown), self.workshop.store
+            images, store = torch.cat(self._shown), self.resources.store
             draw_samples(images, self.asked.condition, self.asked.seed, self.method, self._readings, store, path)
             return path.read_bytes()
 

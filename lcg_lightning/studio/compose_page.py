@@ -11,15 +11,15 @@ from lcg_lightning.studio import words
 from lcg_lightning.studio.compose import BATCH, MOST_SAMPLES, Sampling, composer, examples, titles
 from lcg_lightning.studio.composed import finished, names, progress, verdict
 from lcg_lightning.studio.copying import copying
-from lcg_lightning.studio.telling import told
+from lcg_lightning.studio.messages import reporting
+from lcg_lightning.studio.resources import Resources
 from lcg_lightning.studio.words import Asked
-from lcg_lightning.studio.workshop import Workshop
 
 
-def compose_page(workshop: Workshop) -> None:
+def compose_page(resources: Resources) -> None:
     """Draws the page into the current Gradio block."""
-    known, methods = examples(workshop.schema), titles(workshop)
-    scale_of = {name: strength(workshop.methods[name], edits=False) for name in methods}
+    known, methods = examples(resources.schema), titles(resources)
+    scale_of = {name: strength(resources.methods[name], edits=False) for name in methods}
     notice = gr.HTML(elem_id="compose-notice")
     with gr.Row(elem_id="compose"):
         with gr.Column(elem_id="compose-asking"):
@@ -27,11 +27,11 @@ def compose_page(workshop: Workshop) -> None:
                 known[0], label="Condition (Shift and Enter sample)", lines=2, max_lines=6, elem_id="compose-text"
             )
             reading = gr.HTML(
-                verdict(known[0], workshop.schema), html_template='<div role="status">${value}</div>',
+                verdict(known[0], resources.schema), html_template='<div role="status">${value}</div>',
                 elem_id="compose-verdict",
             )  # fmt: skip
             go = gr.Button("Sample", variant="primary", elem_id="compose-go")
-            gr.HTML(names(workshop.schema))
+            gr.HTML(names(resources.schema))
             gr.Examples([[each] for each in known], [text], label="Examples", elem_id="compose-examples")
             method = gr.Dropdown(methods, label="Method", elem_id="compose-method")
             scale = gr.Slider(
@@ -49,27 +49,29 @@ def compose_page(workshop: Workshop) -> None:
     ) -> Iterator[dict[Any, Any]]:
         begin = time.perf_counter()
         asked = Asked(condition, int(n or 0), int(number or 0), BATCH)
-        sampling = Sampling(workshop, composer(workshop, name, strength), asked)
+        sampling = Sampling(resources, composer(resources, name, strength), asked)
         yield {grid: progress(sampling)}
         for _ in sampling.batches():
             yield {grid: progress(sampling)}
         yield {
             grid: finished(sampling, name, time.perf_counter() - begin),
-            command: words.sample_command(workshop, sampling.method, sampling.asked),
+            command: words.sample_command(resources, sampling.method, sampling.asked),
             copied: gr.update(visible=True),
-            lines: words.sample_python(workshop, sampling.method, sampling.asked),
+            lines: words.sample_python(resources, sampling.method, sampling.asked),
         }
 
     def settings(name: str) -> dict[Any, Any]:
         return {scale: gr.update(value=scale_of[name] or 1, visible=scale_of[name] is not None)}
 
     text.change(
-        lambda typed: verdict(typed, workshop.schema), [text], [reading], api_visibility="private", queue=False,
+        lambda typed: verdict(typed, resources.schema), [text], [reading], api_visibility="private", queue=False,
         trigger_mode="always_last", show_progress="hidden",
     )  # fmt: skip
-    method.input(told(settings, notice), [method], [scale, notice], api_visibility="private", show_progress="hidden")
+    method.input(
+        reporting(settings, notice), [method], [scale, notice], api_visibility="private", show_progress="hidden"
+    )
     gr.on(
-        [go.click, text.submit], told(sample, notice), [text, method, scale, count, seed],
+        [go.click, text.submit], reporting(sample, notice), [text, method, scale, count, seed],
         [grid, copied, command, lines, notice], api_visibility="private", trigger_mode="once", show_progress="minimal",
         show_progress_on=grid, concurrency_limit=4,
         preprocess=False,  # Gradio would answer a number out of range with an error of its own

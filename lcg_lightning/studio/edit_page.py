@@ -14,21 +14,21 @@ from lcg_lightning.studio import controls, sources
 from lcg_lightning.studio.copying import copying
 from lcg_lightning.studio.drawing import HINT, compared, side_by_side, strip
 from lcg_lightning.studio.knobs import knobs
+from lcg_lightning.studio.messages import reporting
 from lcg_lightning.studio.pictures import download_latents, download_picture
 from lcg_lightning.studio.report import shown, tables
+from lcg_lightning.studio.resources import Resources
 from lcg_lightning.studio.session import Result, Session
-from lcg_lightning.studio.telling import told
 from lcg_lightning.studio.uploads import KEPT_SECONDS, MOST_BYTES
 from lcg_lightning.studio.words import edit_command, edit_python
-from lcg_lightning.studio.workshop import Workshop
 
 HOUR = 3600
 GONE = "This page was left alone for too long; load it again."
 
 
-def edit_page(workshop: Workshop) -> None:
+def edit_page(resources: Resources) -> None:
     """Draws the page into the current Gradio block."""
-    do, count, first = workshop.bench.do, len(workshop.faces.latents), knobs(workshop.main)
+    do, count, first = resources.worker.do, len(resources.faces.latents), knobs(resources.main)
     session = gr.State(None, time_to_live=HOUR)
     turn = gr.Number(0, visible="hidden")
     notice = gr.HTML(elem_id="edit-notice")
@@ -49,10 +49,10 @@ def edit_page(workshop: Workshop) -> None:
                 following = gr.Button("Next", size="sm", elem_id="edit-next")
                 chance = gr.Button("Random", size="sm", elem_id="edit-random")
                 draw = gr.Button("Draw a new face", size="sm", elem_id="edit-draw")
-                upload = _upload_button(workshop)
-            gr.HTML(f'<p class="hint">{_upload_hint(workshop)}</p>')
-            moving = _controls(workshop.schema)
-            method = gr.Dropdown(list(workshop.methods), label="Method", elem_id="edit-method")
+                upload = _upload_button(resources)
+            gr.HTML(f'<p class="hint">{_upload_hint(resources)}</p>')
+            moving = _controls(resources.schema)
+            method = gr.Dropdown(list(resources.methods), label="Method", elem_id="edit-method")
             scale = gr.Slider(
                 0, first.strongest, first.scale, step=first.step, label="Strength (guidance scale)",
                 elem_id="edit-scale", visible=first.scale is not None, buttons=[],
@@ -78,14 +78,14 @@ def edit_page(workshop: Workshop) -> None:
 
     def answer(visitor: Session, name: str, strength: float, tau: float, keep: bool, every: bool) -> Iterator[Any]:
         """The result by the chosen method, then, on request, by all others."""
-        chosen = workshop.methods[name]
+        chosen = resources.methods[name]
         result = do(visitor.result, chosen, knobs(chosen).changes(strength, tau, keep))
         shown = side_by_side(result.source if result else visitor.source, result, name)
         yield {session: visitor, faces: shown, **_drawn(result), **({} if every and result else {others: ""})}
         if not (every and result):
             return
         found: dict[str, Result | str] = {}
-        for title, each in workshop.methods.items():
+        for title, each in resources.methods.items():
             tried = do(_attempt, visitor, result, each)
             if tried is None:
                 return
@@ -99,10 +99,10 @@ def edit_page(workshop: Workshop) -> None:
         files = download_picture("edit.png", last.picture, "Download the picture (PNG)") + download_latents(
             "edit.safetensors", last.latents, "Download the latents (safetensors)", conditions=about
         )
-        asked = workshop, result.method, result.edits, result.source.origin
+        asked = resources, result.method, result.edits, result.source.origin
         return {
             steps: strip(result),
-            said: f"{tables(result, workshop.schema)}<p>{files}</p>",
+            said: f"{tables(result, resources.schema)}<p>{files}</p>",
             copied: gr.update(visible=True),
             command: edit_command(*asked),
             lines: edit_python(*asked),
@@ -116,12 +116,12 @@ def edit_page(workshop: Workshop) -> None:
         yield from answer(visitor, *given)
 
     def begin(find: Callable[..., sources.Source]) -> Callable[..., Iterator[Any]]:
-        """A handler that starts with the face that ``find`` gives for the workshop and the event's first input."""
+        """A handler that starts with the face that ``find`` gives for the resources and the event's first input."""
 
         def show(visitor: Session | None, where: Any, *given: Any) -> Iterator[Any]:
-            source = do(find, workshop, where)
+            source = do(find, resources, where)
             if visitor is None:
-                visitor = Session(workshop, source)
+                visitor = Session(resources, source)
             else:
                 do(visitor.start, source)
             yield from face(visitor, *given)
@@ -153,7 +153,7 @@ def edit_page(workshop: Workshop) -> None:
 
     def settings(name: str) -> dict[Any, Any]:
         """The settings that a method has, at its own values."""
-        own = knobs(workshop.methods[name])
+        own = knobs(resources.methods[name])
         return {
             scale: gr.update(maximum=own.strongest, step=own.step, value=own.scale or 1, visible=own.scale is not None),
             tau: gr.update(value=own.tau or 0.25, visible=own.tau is not None),
@@ -171,7 +171,7 @@ def edit_page(workshop: Workshop) -> None:
     def on(
         triggers: Any, handler: Callable[..., Any], inputs: list[Any], outputs: list[Any] = everything, **more: Any
     ) -> Any:
-        return gr.on(triggers, told(handler, notice), inputs, outputs, trigger_mode="always_last", **looks | more)
+        return gr.on(triggers, reporting(handler, notice), inputs, outputs, trigger_mode="always_last", **looks | more)
 
     at = [session, number, *setting]
     on(gr.context.Context.root_block.load, begin(sources.row), at)
@@ -187,7 +187,7 @@ def edit_page(workshop: Workshop) -> None:
     edits = [session, turn, *setting, *moving]
     on([each.input for each in [*moving, scale, tau, keep, compare]], edit, edits, drawn)
     changed = on(method.input, settings, [method], [scale, tau, keep, notice])
-    changed.then(told(edit, notice), edits, drawn, **looks)
+    changed.then(reporting(edit, notice), edits, drawn, **looks)
 
 
 def _attempt(visitor: Session, chosen: Result, method: Method) -> Result | str | None:
@@ -203,15 +203,15 @@ def _attempt(visitor: Session, chosen: Result, method: Method) -> Result | str |
         return str(error)
 
 
-def _upload_button(workshop: Workshop) -> gr.UploadButton:
-    able = workshop.generator.can("encode")
+def _upload_button(resources: Resources) -> gr.UploadButton:
+    able = resources.generator.can("encode")
     return gr.UploadButton("Upload a picture", size="sm", interactive=able, elem_id="edit-upload")
 
 
-def _upload_hint(workshop: Workshop) -> str:
+def _upload_hint(resources: Resources) -> str:
     """What happens to an uploaded picture, or why there can be none."""
-    size = workshop.generator.image_size
-    if not workshop.generator.can("encode"):
+    size = resources.generator.image_size
+    if not resources.generator.can("encode"):
         return "Uploading is off: this generator has no encoder, which would turn a picture into a latent."
     return (
         f"Upload a PNG, JPEG, WEBP or BMP file of at most {MOST_BYTES >> 20} MB. It is cropped to a square and scaled "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lcg_lightning.methods.base import Method, strength
-from lcg_lightning.studio.contestants import takes
+from lcg_lightning.studio.methods import takes
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from lcg_lightning.data.images import in_range
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain
 from lcg_lightning.methods.base import Edit, Method, refuse_broken
-from lcg_lightning.studio.contestants import remade
 from lcg_lightning.studio.controls import Change, Value, condition, standing, taken
+from lcg_lightning.studio.methods import remade
 from lcg_lightning.studio.pictures import Pixels, pixels
+from lcg_lightning.studio.resources import Resources
 from lcg_lightning.studio.sources import Source
-from lcg_lightning.studio.workshop import Workshop
 
 MOST_EDITS = 30
 KEPT_STATES = 64
@@ -65,12 +65,12 @@ class Session:
     stands, it asks for nothing any more.
 
     Args:
-        workshop: what all visitors share.
+        resources: what all visitors share.
         source: the face to edit.
     """
 
-    def __init__(self, workshop: Workshop, source: Source) -> None:
-        self.workshop = workshop
+    def __init__(self, resources: Resources, source: Source) -> None:
+        self.resources = resources
         self._turns = 0
         self.start(source)
 
@@ -94,14 +94,14 @@ class Session:
     @property
     def texts(self) -> tuple[str, ...]:
         """The edits so far, in the language of conditions."""
-        schema = self.workshop.schema
+        schema = self.resources.schema
         return tuple(to_text(condition(edit, schema), schema) for edit in self.edits)
 
     def values(self) -> tuple[Value, ...]:
         """Where the controls stand."""
         changed = {edit.name: edit.value for edit in self.edits}
-        before = standing(self.source.outputs, self.workshop.schema)
-        return tuple(changed.get(n, v) for n, v in zip(self.workshop.schema.names, before, strict=True))
+        before = standing(self.source.outputs, self.resources.schema)
+        return tuple(changed.get(n, v) for n, v in zip(self.resources.schema.names, before, strict=True))
 
     def set(self, values: Sequence[Value | None]) -> None:
         """Takes over where a visitor has put the controls, in the schema's order; None asks for nothing new.
@@ -109,7 +109,7 @@ class Session:
         Raises:
             UserError: more edits than a session keeps.
         """
-        schema = self.workshop.schema
+        schema = self.resources.schema
         before, now = standing(self.source.outputs, schema), self.values()
         asked = map(taken, values, now, schema)
         moved = [
@@ -151,7 +151,7 @@ class Session:
         """The source after the edits so far; None if there are none.
 
         Args:
-            method: one of the workshop's.
+            method: one of the resources's.
             options: arguments that the visitor has given other values.
 
         Raises:
@@ -167,7 +167,7 @@ class Session:
 
     def _after(self, method: Method) -> tuple[State, ...]:
         """The states after each edit; those that were made before are not made again."""
-        schema = self.workshop.schema
+        schema = self.resources.schema
         trees = [condition(edit, schema) for edit in self.edits]
         steps = [Edit(tree, merge(trees[: k + 1])) for k, tree in enumerate(trees)]
         if getattr(method, "anchor", "") != "original":
@@ -179,8 +179,8 @@ class Session:
         """The states after some steps, which are the last of the first ``count`` edits."""
         key = (method.name, repr(plain(method.config)), self.edits[:count])
         if key not in self._states:
-            ready = self.workshop.prepared(method)
-            edited = ready.edit(self.workshop.space.standardize(self.source.latents), steps)
+            ready = self.resources.prepared(method)
+            edited = ready.edit(self.resources.space.standardize(self.source.latents), steps)
             refuse_broken(edited, torch.tensor([0]), method.name)
             self._states[key] = tuple(map(self._state, edited))
             while sum(map(len, self._states.values())) > max(KEPT_STATES, len(edited)):
@@ -189,14 +189,14 @@ class Session:
         return self._states[key]
 
     def _state(self, z: Tensor) -> State:
-        latents = self.workshop.space.unstandardize(z)
-        picture = pixels(self.workshop.generator.decode(latents, self.source.noise))
-        return State(latents, picture, self.workshop.read(z))
+        latents = self.resources.space.unstandardize(z)
+        picture = pixels(self.resources.generator.decode(latents, self.source.noise))
+        return State(latents, picture, self.resources.read(z))
 
     def _identity(self, state: State) -> float | None:
-        network = self.workshop.identity
+        network = self.resources.identity
         if network is None:
             return None
         both = [torch.from_numpy(p).permute(2, 0, 1) for p in (self.source.picture, state.picture)]
-        first, second = network.embed(in_range(torch.stack(both)).to(self.workshop.device))
+        first, second = network.embed(in_range(torch.stack(both)).to(self.resources.device))
         return float(cosine_similarity(first, second, dim=0))

@@ -10,8 +10,8 @@ from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import UserError
 from lcg_lightning.methods.unguided import Unguided
 from lcg_lightning.studio.pictures import Pixels, pixels
+from lcg_lightning.studio.resources import SPLIT, Resources
 from lcg_lightning.studio.uploads import read_upload
-from lcg_lightning.studio.workshop import SPLIT, Workshop
 
 
 @dataclass(frozen=True)
@@ -67,64 +67,64 @@ class Source:
                 return "Your picture"
 
 
-def row(workshop: Workshop, number: float) -> Source:
+def row(resources: Resources, number: float) -> Source:
     """The face of a row.
 
     Raises:
         UserError: the split has no such row.
     """
-    count = len(workshop.faces.latents)
+    count = len(resources.faces.latents)
     if number not in range(count):
         raise UserError(f"There is no face {number}; the {SPLIT} split has faces 0 to {count - 1}.")
     index = torch.tensor([int(number)])
-    latents = workshop.faces.latents[index].to(workshop.device)
-    return _source(workshop, Row(int(number)), latents, workshop.generator.noise_of(0, index, latents))
+    latents = resources.faces.latents[index].to(resources.device)
+    return _source(resources, Row(int(number)), latents, resources.generator.noise_of(0, index, latents))
 
 
-def drawn(workshop: Workshop, seed: int) -> Source:
+def drawn(resources: Resources, seed: int) -> Source:
     """A face drawn by the generator if it can, else by the prior of the main method.
 
     Raises:
         UserError: a negative seed, or no prior either.
     """
-    generator, index = workshop.generator, torch.tensor([0])
+    generator, index = resources.generator, torch.tensor([0])
     by_prior = not generator.can("sample_latents")
     if by_prior:
-        prior = workshop.main.config.get("prior")
+        prior = resources.main.config.get("prior")
         if prior is None:
             raise UserError("This generator draws no faces, and the method has no prior that could.")
-        unguided = workshop.prepared(Unguided(prior))
+        unguided = resources.prepared(Unguided(prior))
         assert isinstance(unguided, Unguided)
-        z = unguided.draw(SampleNoise(seed, index, workshop.space.dim, workshop.device))
-        latents = workshop.space.unstandardize(z)
+        z = unguided.draw(SampleNoise(seed, index, resources.space.dim, resources.device))
+        latents = resources.space.unstandardize(z)
     else:
-        latents = generator.latents_of(seed, index).to(workshop.device)
-    return _source(workshop, Drawn(seed, by_prior), latents, generator.noise_of(seed, index, latents))
+        latents = generator.latents_of(seed, index).to(resources.device)
+    return _source(resources, Drawn(seed, by_prior), latents, generator.noise_of(seed, index, latents))
 
 
-def uploaded(workshop: Workshop, file: Path) -> Source:
+def uploaded(resources: Resources, file: Path) -> Source:
     """The face of an uploaded picture, encoded; its file is removed.
 
     Raises:
         UserError: a picture that :func:`~lcg_lightning.studio.uploads.read_upload` refuses, or no encoder.
     """
-    generator = workshop.generator
+    generator = resources.generator
     upload = read_upload(file, generator.image_size)
-    image = upload.image[None].to(workshop.device)
+    image = upload.image[None].to(resources.device)
     latents = generator.encode(image)
     inverts = generator.can("invert")
     noise = generator.invert(image, latents) if inverts else generator.noise_of(0, torch.tensor([0]), latents)
-    return _source(workshop, Uploaded(inverts), latents, noise, pixels(image), upload.remark)
+    return _source(resources, Uploaded(inverts), latents, noise, pixels(image), upload.remark)
 
 
 def _source(
-    workshop: Workshop,
+    resources: Resources,
     origin: Row | Drawn | Uploaded,
     latents: Tensor,
     noise: Tensor | None,
     uploaded: Pixels | None = None,
     remark: str = "",
 ) -> Source:
-    picture = pixels(workshop.generator.decode(latents, noise))
-    outputs = workshop.read(workshop.space.standardize(latents))
+    picture = pixels(resources.generator.decode(latents, noise))
+    outputs = resources.read(resources.space.standardize(latents))
     return Source(origin, latents, noise, picture, outputs, uploaded, remark)

@@ -11,8 +11,8 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.files import plain
 from lcg_lightning.methods import DEFAULT_METHOD
 from lcg_lightning.methods.base import Method
+from lcg_lightning.studio.resources import SPLIT, Resources
 from lcg_lightning.studio.sources import Drawn, Row, Uploaded
-from lcg_lightning.studio.workshop import SPLIT, Workshop
 
 UPLOAD = "upload.png"
 """The file that the words of an uploaded picture name: the picture as the generator took it."""
@@ -31,7 +31,7 @@ class Asked(NamedTuple):
     """How many are made at a time; in batches of another size, floating point rounds differently."""
 
 
-def edit_command(workshop: Workshop, method: Method, texts: Sequence[str], origin: Row | Drawn | Uploaded) -> str:
+def edit_command(resources: Resources, method: Method, texts: Sequence[str], origin: Row | Drawn | Uploaded) -> str:
     """The call of ``lcg edit``; its last picture is ``images/00000-K.png`` after K conditions."""
     match origin:
         case Row(number):
@@ -43,19 +43,19 @@ def edit_command(workshop: Workshop, method: Method, texts: Sequence[str], origi
         case Uploaded():
             options = {"images": UPLOAD}
     conditions = texts[0] if len(texts) == 1 else _word(list(texts))
-    return _command("edit", conditions, workshop, method, options)
+    return _command("edit", conditions, resources, method, options)
 
 
-def sample_command(workshop: Workshop, method: Method, asked: Asked) -> str:
+def sample_command(resources: Resources, method: Method, asked: Asked) -> str:
     """The call of ``lcg sample``."""
     condition, *_ = asked
     numbers = {"n": asked.n, "seed": asked.seed, "batch_size": asked.batch_size}
-    return _command("sample", condition, workshop, method, _unusual(numbers))
+    return _command("sample", condition, resources, method, _unusual(numbers))
 
 
-def edit_python(workshop: Workshop, method: Method, texts: Sequence[str], origin: Row | Drawn | Uploaded) -> str:
+def edit_python(resources: Resources, method: Method, texts: Sequence[str], origin: Row | Drawn | Uploaded) -> str:
     """The lines of Python that write the last picture as ``images/00000.png``, and its latents."""
-    to, back = _moves(workshop)
+    to, back = _moves(resources)
     imports = ["conditions import merge, parse", "methods.base import Edit"]
     index, seed, before = 0, 0, []
     match origin:
@@ -63,9 +63,9 @@ def edit_python(workshop: Workshop, method: Method, texts: Sequence[str], origin
             latents = f"store.split({_quoted(SPLIT)}).latents[index]{to}"
         case Drawn(seed, by_prior=True):
             imports += ["diffusion.noise import SampleNoise", "methods.unguided import Unguided"]
-            prior = f"prior = Unguided({_path(workshop.main.config['prior'])})"
+            prior = f"prior = Unguided({_path(resources.main.config['prior'])})"
             before = [prior, "prior.prepare(store, space)", f"prior{to}.eval()"]
-            latents = f"space.unstandardize(prior.draw(SampleNoise({seed}, index, {_width(workshop)})))"
+            latents = f"space.unstandardize(prior.draw(SampleNoise({seed}, index, {_width(resources)})))"
         case Drawn(seed):
             latents = f"generator.latents_of({seed}, index){to}"
         case Uploaded():
@@ -75,7 +75,7 @@ def edit_python(workshop: Workshop, method: Method, texts: Sequence[str], origin
     inverted = isinstance(origin, Uploaded) and origin.inverted
     noise = "generator.invert(image, w)" if inverted else f"generator.noise_of({seed}, index, w)"
     return _lines(
-        *_opening(workshop, method, imports, "edit"),
+        *_opening(resources, method, imports, "edit"),
         f"conditions = [parse(text, store.schema) for text in {_literal(list(texts))}]",
         "edits = [Edit(each, merge(conditions[: k + 1])) for k, each in enumerate(conditions)]",
         f"index = torch.tensor([{index}])",
@@ -89,17 +89,17 @@ def edit_python(workshop: Workshop, method: Method, texts: Sequence[str], origin
     )
 
 
-def sample_python(workshop: Workshop, method: Method, asked: Asked) -> str:
+def sample_python(resources: Resources, method: Method, asked: Asked) -> str:
     """The lines of Python that write the pictures as ``images/00000.png`` and so on, and their latents."""
     condition, n, seed, batch_size = asked
-    back = _moves(workshop)[1]
+    back = _moves(resources)[1]
     return _lines(
-        *_opening(workshop, method, ["conditions import parse", "diffusion.noise import SampleNoise"], "samples"),
+        *_opening(resources, method, ["conditions import parse", "diffusion.noise import SampleNoise"], "samples"),
         f"condition = parse({_quoted(condition)}, store.schema)",
         "latents = []",
         "with faster_products(), torch.inference_mode():  # rounds as the command does",
         f"    for index in torch.arange({n}).split({batch_size}):",
-        f"        z = method.generate(condition, SampleNoise({seed}, index, {_width(workshop)}))",
+        f"        z = method.generate(condition, SampleNoise({seed}, index, {_width(resources)}))",
         f"        pictures = space.decode_samples(z, {seed}, index){back}",
         "        write_images(out, pictures, int(index[0]))",
         f"        latents.append(space.unstandardize(z){back})",
@@ -107,14 +107,14 @@ def sample_python(workshop: Workshop, method: Method, asked: Asked) -> str:
     )
 
 
-def _command(name: str, asked: str, workshop: Workshop, method: Method, options: Mapping[str, Any]) -> str:
+def _command(name: str, asked: str, resources: Resources, method: Method, options: Mapping[str, Any]) -> str:
     path = f"{type(method).__module__}.{type(method).__qualname__}"
-    store = str(workshop.store.path)
+    store = str(resources.store.path)
     every = {
         **({} if path == DEFAULT_METHOD["class_path"] else {"method": path}),
         **{f"method.{key}": value for key, value in _arguments(method).items()},
         **options,
-        **_unusual({"generator": workshop.generator_spec, "device": workshop.device}),
+        **_unusual({"generator": resources.generator_spec, "device": resources.device}),
     }
     first = shlex.join(["lcg", name, asked, f"./{store}" if store.startswith("-") else store, _FOLDERS[name]])
     return " \\\n    ".join([first, *(f"--{key} {shlex.quote(_word(value))}" for key, value in every.items())])
@@ -140,10 +140,10 @@ def _arguments(method: Method) -> dict[str, Any]:
     return {key: value for key, value in method.config.items() if key in needed or value != usual.get(key, _MISSING)}
 
 
-def _opening(workshop: Workshop, method: Method, imports: Sequence[str], out: str) -> Iterator[str]:
+def _opening(resources: Resources, method: Method, imports: Sequence[str], out: str) -> Iterator[str]:
     """Imports, and everything that does not depend on what is asked."""
     kind = type(method)
-    to = _moves(workshop)[0]
+    to = _moves(resources)[0]
     every = [
         "commands.output import write_images, write_latents",
         "commands.products import faster_products",
@@ -153,8 +153,8 @@ def _opening(workshop: Workshop, method: Method, imports: Sequence[str], out: st
     ours = [*(f"lcg_lightning.{each}" for each in [*imports, *every]), f"{kind.__module__} import {kind.__qualname__}"]
     hints = get_type_hints(kind.__init__)
     yield from ["from pathlib import Path", "", "import torch", "", *(f"from {each}" for each in sorted(ours)), ""]
-    yield f"generator = load_generator({_literal(plain(workshop.generator_spec))}){to}"
-    yield f"store = LatentStore.open({_quoted(str(workshop.store.path))}, generator)"
+    yield f"generator = load_generator({_literal(plain(resources.generator_spec))}){to}"
+    yield f"store = LatentStore.open({_quoted(str(resources.store.path))}, generator)"
     yield "space = store.space(generator)"
     given = [f"    {key}={_argument(value, hints.get(key))}," for key, value in _arguments(method).items()]
     yield from [f"method = {kind.__qualname__}(", *given, ")"] if given else [f"method = {kind.__qualname__}()"]
@@ -165,14 +165,14 @@ def _lines(*lines: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _moves(workshop: Workshop) -> tuple[str, str]:
-    """What moves a tensor or network to the workshop's device, and a tensor back; nothing on a CPU."""
-    return ("", "") if workshop.device == "cpu" else (f".to({_quoted(workshop.device)})", ".cpu()")
+def _moves(resources: Resources) -> tuple[str, str]:
+    """What moves a tensor or network to the resources's device, and a tensor back; nothing on a CPU."""
+    return ("", "") if resources.device == "cpu" else (f".to({_quoted(resources.device)})", ".cpu()")
 
 
-def _width(workshop: Workshop) -> str:
+def _width(resources: Resources) -> str:
     """The last arguments of ``SampleNoise``."""
-    return "space.dim" if workshop.device == "cpu" else f"space.dim, {_quoted(workshop.device)}"
+    return "space.dim" if resources.device == "cpu" else f"space.dim, {_quoted(resources.device)}"
 
 
 def _argument(value: Any, hint: Any) -> str:

@@ -1,18 +1,18 @@
-"""The studio's workshop in the small world."""
+"""The studio's resources in the small world."""
 
 import pytest
 
 from lcg_lightning.methods.lcg import LatentClassifierGuidance
-from lcg_lightning.studio.workshop import open_workshop
+from lcg_lightning.studio.resources import load_resources
 
 
 @pytest.fixture(scope="session")
-def workshop(world):
-    return open_workshop(world.store, LatentClassifierGuidance(world.prior, world.classifier), records=world.root)
+def resources(world):
+    return load_resources(world.store, LatentClassifierGuidance(world.prior, world.classifier), records=world.root)
 
 
 @pytest.fixture(scope="session")
-def page(workshop):
+def page(resources):
     from lcg_lightning.studio.app import build
 
-    return build(workshop)
+    return build(resources)

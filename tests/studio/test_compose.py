@@ -64,17 +64,17 @@ def test_examples_are_conditions_on_any_attributes(size):
             parse(text, schema)
 
 
-def test_samples_appear_batch_by_batch_with_what_a_judge_reads(workshop):
-    sampling = Sampling(workshop, composer(workshop, "LCG"), Asked("Smiling & 3*~Hat", 5, 0, 2))
+def test_samples_appear_batch_by_batch_with_what_a_judge_reads(resources):
+    sampling = Sampling(resources, composer(resources, "LCG"), Asked("Smiling & 3*~Hat", 5, 0, 2))
     counts = []
     for _ in sampling.batches():
         counts.append(len(sampling.samples))
         assert f'value="{counts[-1]}"' in progress(sampling)
     assert counts == [2, 4, 5]
-    judge = load_attribute_judge("synthfaces").select(workshop.schema)
+    judge = load_attribute_judge("synthfaces").select(resources.schema)
     pictures = torch.from_numpy(np.stack([sample.picture for sample in sampling.samples])).permute(0, 3, 1, 2)
     outputs = judge(pictures.float() / 127.5 - 1)
-    smiling, hat = (outputs[:, workshop.schema.head(name)].sigmoid()[:, 0] for name in ("Smiling", "Hat"))
+    smiling, hat = (outputs[:, resources.schema.head(name)].sigmoid()[:, 0] for name in ("Smiling", "Hat"))
     chances = torch.tensor([sample.chance for sample in sampling.samples])
     torch.testing.assert_close(chances, smiling * (1 - hat), rtol=0.02, atol=0.01)  # pictures are rounded to 8 bits
     page = finished(sampling, "LCG", 1.0)
@@ -86,23 +86,23 @@ def test_samples_appear_batch_by_batch_with_what_a_judge_reads(workshop):
 
 
 @pytest.mark.parametrize("n", [0, 65])
-def test_numbers_out_of_range_are_refused(n, workshop):
+def test_numbers_out_of_range_are_refused(n, resources):
     with pytest.raises(UserError, match=f"1 to 64 samples, not {n}"):
-        Sampling(workshop, composer(workshop, "LCG"), Asked("Hat", n, 0, 8))
+        Sampling(resources, composer(resources, "LCG"), Asked("Hat", n, 0, 8))
 
 
-def test_every_method_samples_or_says_why_not(workshop):
-    for title in titles(workshop):
-        method = composer(workshop, title, scale=1.0)  # the slider has a value where it is hidden, too
-        sampling = Sampling(workshop, method, Asked("Smiling & ~Hat", 2, 0, 8))
+def test_every_method_samples_or_says_why_not(resources):
+    for title in titles(resources):
+        method = composer(resources, title, scale=1.0)  # the slider has a value where it is hidden, too
+        sampling = Sampling(resources, method, Asked("Smiling & ~Hat", 2, 0, 8))
         assert len(list(sampling.batches())[-1]) == 2
     with pytest.raises(UserError, match="choice"):
-        list(Sampling(workshop, composer(workshop, "Latent arithmetic"), Asked("Hat | Bald", 2, 0, 8)).batches())
+        list(Sampling(resources, composer(resources, "Latent arithmetic"), Asked("Hat | Bald", 2, 0, 8)).batches())
 
 
-def test_a_negative_seed_is_refused(workshop):
+def test_a_negative_seed_is_refused(resources):
     with pytest.raises(UserError, match="seed -1 must be 0 or more"):
-        list(Sampling(workshop, composer(workshop, "LCG"), Asked("Hat", 1, -1, 8)).batches())
+        list(Sampling(resources, composer(resources, "LCG"), Asked("Hat", 1, -1, 8)).batches())
 
 
 @pytest.mark.parametrize(

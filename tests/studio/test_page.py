@@ -18,7 +18,7 @@ def find(page, mark):
 def send(page, visitor, turn, **moved):
     """The page's controls as a browser sends them, to the handler of edits."""
     handler = next(fn for fn in page.fns.values() if fn.fn.__name__ == "edit")
-    standing = dict(zip(visitor.workshop.schema.names, visitor.values(), strict=True)) | moved
+    standing = dict(zip(visitor.resources.schema.names, visitor.values(), strict=True)) | moved
     values = {find(page, f"edit-{name}")._id: value for name, value in standing.items()}
     state = SessionState(page)
     state[handler.inputs[0]._id] = visitor
@@ -27,44 +27,44 @@ def send(page, visitor, turn, **moved):
 
 
 @pytest.fixture
-def visitor(workshop):
-    return Session(workshop, workshop.bench.do(sources.row, workshop, 5))
+def visitor(resources):
+    return Session(resources, resources.worker.do(sources.row, resources, 5))
 
 
-def test_moved_controls_are_edits_unless_they_are_those_of_an_earlier_face(workshop, page, visitor):
+def test_moved_controls_are_edits_unless_they_are_those_of_an_earlier_face(resources, page, visitor):
     old = visitor.turn
     send(page, visitor, old, Age=33)
     assert visitor.texts == ("Age=33",)
-    visitor.start(workshop.bench.do(sources.row, workshop, 6))
+    visitor.start(resources.worker.do(sources.row, resources, 6))
     send(page, visitor, old, Age=70)
     assert visitor.texts == ()
 
 
-def test_a_comparison_ends_where_the_visitor_goes_on_meanwhile(workshop, page, visitor):
+def test_a_comparison_ends_where_the_visitor_goes_on_meanwhile(resources, page, visitor):
     edit = next(fn for fn in page.fns.values() if fn.fn.__name__ == "edit")
     every = find(page, "edit-compare")._id
     given = [each._id == every or each.value for each in edit.inputs[2:7]]
-    moved = dict(zip(workshop.schema.names, visitor.values(), strict=True)) | {"Age": 33}
+    moved = dict(zip(resources.schema.names, visitor.values(), strict=True)) | {"Age": 33}
     answers = edit.fn(visitor, visitor.turn, *given, *moved.values())
     others = find(page, "edit-others")
     assert others not in next(answers)
     assert "LCG" in next(answers)[others]
-    visitor.start(workshop.bench.do(sources.row, workshop, 6))
+    visitor.start(resources.worker.do(sources.row, resources, 6))
     assert list(answers) == []
 
 
-def test_uploading_is_off_with_the_reason_where_the_generator_has_no_encoder(workshop, page, monkeypatch):
+def test_uploading_is_off_with_the_reason_where_the_generator_has_no_encoder(resources, page, monkeypatch):
     assert find(page, "edit-upload").interactive
-    monkeypatch.setattr(type(workshop.generator), "encode", Generator.encode)
-    without = build(workshop)
+    monkeypatch.setattr(type(resources.generator), "encode", Generator.encode)
+    without = build(resources)
     assert not find(without, "edit-upload").interactive
     assert any("no encoder" in str(getattr(block, "value", "")) for block in without.blocks.values())
 
 
-def test_the_prior_draws_faces_where_the_generator_cannot(workshop, monkeypatch):
-    by_generator = workshop.bench.do(sources.drawn, workshop, 1)
-    monkeypatch.setattr(type(workshop.generator), "sample_latents", Generator.sample_latents)
-    first, again, other = (workshop.bench.do(sources.drawn, workshop, seed) for seed in (1, 1, 2))
+def test_the_prior_draws_faces_where_the_generator_cannot(resources, monkeypatch):
+    by_generator = resources.worker.do(sources.drawn, resources, 1)
+    monkeypatch.setattr(type(resources.generator), "sample_latents", Generator.sample_latents)
+    first, again, other = (resources.worker.do(sources.drawn, resources, seed) for seed in (1, 1, 2))
     assert first.name == "Face drawn by the prior with seed 1"
     assert (first.picture == again.picture).all()
     assert (first.picture != other.picture).any()

@@ -1,56 +1,29 @@
 """A visitor's edits without a browser."""
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from safetensors.torch import load_file
 
-from lcg_lightning.commands.edit import edit
 from lcg_lightning.errors import UserError
-from lcg_lightning.formats.descriptions import construct, described
 from lcg_lightning.methods.base import Method
 from lcg_lightning.studio import session as sessions
 from lcg_lightning.studio import sources
-from lcg_lightning.studio.contestants import PLAIN, remade
+from lcg_lightning.studio.methods import PLAIN
+from lcg_lightning.studio.resources import identity_network
 from lcg_lightning.studio.session import Session
-from lcg_lightning.studio.workshop import identity_network
 
 
 @pytest.fixture
-def visitor(workshop):
-    return Session(workshop, workshop.bench.do(sources.row, workshop, 3))
+def visitor(resources):
+    return Session(resources, resources.worker.do(sources.row, resources, 3))
 
 
 def move(visitor, **to):
     """Moves controls of a visitor's page: they are sent all at once, the others where they stand."""
-    values = dict(zip(visitor.workshop.schema.names, visitor.values(), strict=True))
+    values = dict(zip(visitor.resources.schema.names, visitor.values(), strict=True))
     visitor.set(list((values | to).values()))
 
 
 def opposite(visitor, name):
-    return not dict(zip(visitor.workshop.schema.names, visitor.values(), strict=True))[name]
-
-
-@pytest.mark.parametrize(
-    ("name", "options"), [("LCG", {}), ("LCG", {"scale": 3.0, "tau": 0.4}), (PLAIN, {}), ("Latent arithmetic", {})]
-)
-@pytest.mark.parametrize("origin", ["row", "drawn"])
-def test_pictures_and_latents_are_those_of_the_command(workshop, world, tmp_path, name, options, origin):
-    start = {"row": (sources.row, 3, {"rows": [3]}), "drawn": (sources.drawn, 5, {"sample_seed": 5, "n": 1})}
-    find, number, where = start[origin]
-    visitor = Session(workshop, workshop.bench.do(find, workshop, number))
-    move(visitor, Smiling=opposite(visitor, "Smiling"))
-    move(visitor, Age=61.0)
-    move(visitor, Smiling=True, Hat=opposite(visitor, "Hat"))
-    result = workshop.bench.do(visitor.result, workshop.methods[name], options)
-    fresh = construct(Method, described(remade(workshop.methods[name], **options)), name)
-    edit(list(result.edits), world.store, tmp_path / "out", fresh, **where)
-    for k, state in enumerate(result.states, 1):
-        assert np.array_equal(state.picture, np.asarray(Image.open(tmp_path / f"out/images/00000-{k}.png")))
-    assert np.array_equal(visitor.source.picture, np.asarray(Image.open(tmp_path / "out/images/00000-0.png")))
-    written = load_file(tmp_path / "out/latents.safetensors")["latents"]
-    assert torch.equal(result.last.latents[0], written[0, -1])
+    return not dict(zip(visitor.resources.schema.names, visitor.values(), strict=True))[name]
 
 
 def test_a_control_moved_again_at_once_is_one_edit_and_later_a_new_one(visitor):
@@ -70,7 +43,7 @@ def test_a_control_moved_again_at_once_is_one_edit_and_later_a_new_one(visitor):
 
 
 def test_a_control_put_back_asks_for_nothing(visitor):
-    start = dict(zip(visitor.workshop.schema.names, visitor.values(), strict=True))
+    start = dict(zip(visitor.resources.schema.names, visitor.values(), strict=True))
     move(visitor, Hat=not start["Hat"])
     move(visitor, Age=70.0)
     move(visitor, Hat=start["Hat"])
@@ -79,14 +52,14 @@ def test_a_control_put_back_asks_for_nothing(visitor):
     assert len(visitor.texts) == 2
 
 
-def test_starting_over_can_be_undone_and_another_face_forgets(workshop, visitor):
+def test_starting_over_can_be_undone_and_another_face_forgets(resources, visitor):
     move(visitor, Age=70.0)
     turn = visitor.turn
     visitor.reset()
     assert visitor.texts == ()
     visitor.undo()
     assert visitor.texts == ("Age=70",)
-    visitor.start(workshop.bench.do(sources.row, workshop, 4))
+    visitor.start(resources.worker.do(sources.row, resources, 4))
     visitor.undo()
     assert visitor.texts == ()
     assert visitor.turn > turn
@@ -99,36 +72,36 @@ def test_a_number_out_of_range_is_the_nearest_and_an_empty_field_asks_for_nothin
     assert visitor.texts == ("Age=80",)
 
 
-def test_edits_and_kept_states_are_bounded(workshop, visitor, monkeypatch):
+def test_edits_and_kept_states_are_bounded(resources, visitor, monkeypatch):
     for k in range(sessions.MOST_EDITS):
         move(visitor, **{"Age" if k % 2 else "Yaw": 20.0 + k / 4})
     with pytest.raises(UserError, match="undo some"):
         move(visitor, Hat=opposite(visitor, "Hat"))
     assert len(visitor.texts) == sessions.MOST_EDITS
     monkeypatch.setattr(sessions, "KEPT_STATES", 5)
-    result = workshop.bench.do(visitor.result, workshop.main)
+    result = resources.worker.do(visitor.result, resources.main)
     assert len(result.states) == sessions.MOST_EDITS
     assert len(visitor._states) == 5
-    one_after_another = workshop.methods[PLAIN]  # its last step needs all earlier ones
-    assert len(workshop.bench.do(visitor.result, one_after_another).states) == sessions.MOST_EDITS
+    one_after_another = resources.methods[PLAIN]  # its last step needs all earlier ones
+    assert len(resources.worker.do(visitor.result, one_after_another).states) == sessions.MOST_EDITS
     assert sum(map(len, visitor._states.values())) == sessions.MOST_EDITS
 
 
-def test_only_the_last_step_is_computed_where_the_source_is_the_anchor(workshop, visitor, monkeypatch):
+def test_only_the_last_step_is_computed_where_the_source_is_the_anchor(resources, visitor, monkeypatch):
     asked = []
-    own = type(workshop.main).edit
+    own = type(resources.main).edit
     monkeypatch.setattr(
-        type(workshop.main), "edit", lambda self, z, steps: asked.append(len(steps)) or own(self, z, steps)
+        type(resources.main), "edit", lambda self, z, steps: asked.append(len(steps)) or own(self, z, steps)
     )
     for k in range(4):
         move(visitor, **{"Age" if k % 2 else "Yaw": 20.0 + k})
-        workshop.bench.do(visitor.result, workshop.main)
+        resources.worker.do(visitor.result, resources.main)
     assert asked == [1, 1, 1, 1]
 
 
-def test_a_face_that_is_not_there_and_a_latent_that_is_not_finite_are_refused_in_a_sentence(workshop, visitor):
+def test_a_face_that_is_not_there_and_a_latent_that_is_not_finite_are_refused_in_a_sentence(resources, visitor):
     with pytest.raises(UserError, match=r"no face 99999; .* 0 to"):
-        sources.row(workshop, 99999)
+        sources.row(resources, 99999)
 
     class Broken(Method):
         name = "broken"
@@ -141,7 +114,7 @@ def test_a_face_that_is_not_there_and_a_latent_that_is_not_finite_are_refused_in
 
     move(visitor, Age=70.0)
     with pytest.raises(UserError, match="not finite"):
-        workshop.bench.do(visitor.result, Broken())
+        resources.worker.do(visitor.result, Broken())
 
 
 def test_faces_are_compared_by_a_zoo_generators_own_network_alone(tmp_path):

@@ -70,11 +70,11 @@ def test_a_picture_is_turned_upright_cropped_and_scaled_and_its_file_is_removed(
     assert not file.exists()
 
 
-def test_a_picture_of_the_generators_size_is_encoded_as_it_is(workshop, tmp_path):
-    shown = workshop.bench.do(sources.row, workshop, 2).picture
+def test_a_picture_of_the_generators_size_is_encoded_as_it_is(resources, tmp_path):
+    shown = resources.worker.do(sources.row, resources, 2).picture
     file = tmp_path / "face.png"
     Image.fromarray(shown).save(file)
-    source = workshop.bench.do(sources.uploaded, workshop, file)
+    source = resources.worker.do(sources.uploaded, resources, file)
     assert np.array_equal(source.uploaded, shown)
     assert source.remark == ""
     assert np.abs(source.picture.astype(float) - shown).mean() < 12  # it comes back from the encoder about as it was

@@ -14,18 +14,18 @@ from lcg_lightning.methods.lcg import LatentClassifierGuidance
 from lcg_lightning.studio import sources, words
 from lcg_lightning.studio.compose import Sampling, composer
 from lcg_lightning.studio.pictures import png
+from lcg_lightning.studio.resources import load_resources
 from lcg_lightning.studio.session import Session
 from lcg_lightning.studio.words import Asked
-from lcg_lightning.studio.workshop import open_workshop
 
 
 @pytest.fixture(scope="module")
-def workshop(world):
+def resources(world):
     """Started in the folder of the world, by relative paths, with a method that is not the default one."""
     before = os.getcwd()
     os.chdir(world.root)
     method = LatentClassifierGuidance(Path("prior/last.ckpt"), Path("classifier/last.ckpt"), steps=6, interval=(0, 0.9))
-    yield open_workshop(world.store.relative_to(world.root), method)
+    yield load_resources(world.store.relative_to(world.root), method)
     os.chdir(before)
 
 
@@ -59,12 +59,12 @@ def run(command, lines, folder, tmp_path):
         ("Nearest training face", None, "Hat"),
     ],
 )
-def test_samples(title, scale, condition, workshop, tmp_path):
-    sampling = Sampling(workshop, composer(workshop, title, scale), Asked(condition, 6, 3, 4))
+def test_samples(title, scale, condition, resources, tmp_path):
+    sampling = Sampling(resources, composer(resources, title, scale), Asked(condition, 6, 3, 4))
     shown = list(sampling.batches())[-1]
     command, python = run(
-        words.sample_command(workshop, sampling.method, sampling.asked),
-        words.sample_python(workshop, sampling.method, sampling.asked),
+        words.sample_command(resources, sampling.method, sampling.asked),
+        words.sample_python(resources, sampling.method, sampling.asked),
         "samples",
         tmp_path,
     )
@@ -77,42 +77,51 @@ def test_samples(title, scale, condition, workshop, tmp_path):
     assert sampling.picture() == (command / "grid.png").read_bytes()
 
 
-def edited(workshop, source, title, changes):
-    session = Session(workshop, source)
+def edited(resources, source, title, changes):
+    session = Session(resources, source)
     for name, value in {"Hat": True, "Age": 61.0, "Smiling": True, "Hat ": False}.items():
-        values = dict(zip(workshop.schema.names, session.values(), strict=True))
+        values = dict(zip(resources.schema.names, session.values(), strict=True))
         session.set(list({**values, name.strip(): value}.values()))
     assert session.edits
-    return workshop.bench.do(session.result, workshop.methods[title], changes)
+    return resources.worker.do(session.result, resources.methods[title], changes)
 
 
 @pytest.mark.parametrize(
-    ("origin", "title"), [("row", "LCG, plain sequential"), ("row", "LCG"), ("drawn", "LCG"), ("uploaded", "LCG")]
+    ("origin", "title"),
+    [
+        ("row", "LCG, plain sequential"),
+        ("row", "Latent arithmetic"),
+        ("row", "LCG"),
+        ("drawn", "LCG"),
+        ("uploaded", "LCG"),
+    ],
 )
-def test_edits(origin, title, workshop, tmp_path):
-    do = workshop.bench.do
+def test_edits(origin, title, resources, tmp_path):
+    do = resources.worker.do
     if origin == "uploaded":
         file = tmp_path / "it's me.jpg"
         Image.effect_mandelbrot((300, 200), (-2, -1, 1, 1), 40).convert("RGB").save(file)
-        source = do(sources.uploaded, workshop, file)
+        source = do(sources.uploaded, resources, file)
         Path(words.UPLOAD).write_bytes(png(source.uploaded))
     else:
-        source = do(getattr(sources, origin), workshop, 5)
+        source = do(getattr(sources, origin), resources, 5)
     changes = {"scale": 5.0, "tau": 0.5, "keep": False} if title == "LCG" else {}
-    result = edited(workshop, source, title, changes)
-    given = (workshop, result.method, result.edits, source.origin)
+    result = edited(resources, source, title, changes)
+    given = (resources, result.method, result.edits, source.origin)
     command, python = run(words.edit_command(*given), words.edit_python(*given), "edit", tmp_path)
-    assert (result.last.picture == read(command / f"images/00000-{len(result.edits)}.png")).all()
+    for k, state in enumerate([source, *result.states]):
+        assert (state.picture == read(command / f"images/00000-{k}.png")).all()
+    assert load_file(command / "latents.safetensors")["latents"][0, -1].equal(result.last.latents[0])
     assert (result.last.picture == read(python / "images/00000.png")).all()
     assert load_file(python / "latents.safetensors")["latents"].equal(result.last.latents)
 
 
-def test_a_face_that_the_prior_drew(workshop, tmp_path, monkeypatch):
-    monkeypatch.setattr(type(workshop.generator), "can", lambda self, method: False)
-    source = workshop.bench.do(sources.drawn, workshop, 3)
+def test_a_face_that_the_prior_drew(resources, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(resources.generator), "can", lambda self, method: False)
+    source = resources.worker.do(sources.drawn, resources, 3)
     assert source.origin.by_prior
-    result = edited(workshop, source, "LCG", {})
-    given = (workshop, result.method, result.edits, source.origin)
+    result = edited(resources, source, "LCG", {})
+    given = (resources, result.method, result.edits, source.origin)
     assert shell(words.edit_command(*given)) == []  # a comment
     exec(words.edit_python(*given), {})
     os.rename("edit", tmp_path / "python")

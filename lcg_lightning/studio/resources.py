@@ -1,4 +1,4 @@
-"""What all visitors of the studio share and none changes: store, generator, methods, and the thread they use."""
+"""What all visitors of the studio share and none changes: store, generator, methods, and their worker thread."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ from lcg_lightning.kept import load_once
 from lcg_lightning.methods.base import Method
 from lcg_lightning.models.classifier import LatentClassifier
 from lcg_lightning.models.clean import CleanClassifier, clean_outputs
-from lcg_lightning.studio.contestants import contestants
+from lcg_lightning.studio.methods import available
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +31,7 @@ SPLIT = "test"
 """Split of the store whose faces visitors edit."""
 
 
-class Bench:
+class Worker:
     """One thread on which all heavy work is done in turn, so that several visitors' work does not pile up.
 
     What is loaded and fitted there is kept (:mod:`lcg_lightning.kept`).
@@ -46,7 +46,7 @@ class Bench:
 
 
 @dataclass(frozen=True, eq=False)
-class Workshop:
+class Resources:
     """What a page needs to answer any visitor."""
 
     store: LatentStore
@@ -62,7 +62,7 @@ class Workshop:
     device: str
     records: Path | None
     """Folder with the records of the Compare page."""
-    bench: Bench
+    worker: Worker
 
     @property
     def main(self) -> Method:
@@ -97,14 +97,14 @@ class Workshop:
         return method
 
 
-def open_workshop(
+def load_resources(
     store: Path,
     method: Method,
     generator: Spec = "synthfaces",
     device: str = "cpu",
     records: Path | None = None,
     tell: Callable[[str], Any] = lambda text: None,
-) -> Workshop:
+) -> Resources:
     """Loads everything and prepares every method.
 
     Args:
@@ -118,9 +118,9 @@ def open_workshop(
     Raises:
         UserError: parts that do not fit each other, or a method without a classifier.
     """
-    bench = Bench()
+    worker = Worker()
 
-    def load() -> Workshop:
+    def load() -> Resources:
         tell("Loading the generator")
         decoder = load_generator(generator).to(device)
         tell("Reading the store")
@@ -129,7 +129,7 @@ def open_workshop(
             raise UserError(f"lcg studio: {store} has no {SPLIT} split, whose faces visitors edit; make one that has")
         space = opened.space(decoder)
         ready: dict[str, Method] = {}
-        for name, make in contestants(method).items():
+        for name, make in available(method).items():
             tell(f"Preparing {name}")
             try:
                 each = make()
@@ -145,9 +145,9 @@ def open_workshop(
         if not isinstance(classifier, LatentClassifier | CleanClassifier):
             raise UserError(f"lcg studio: method {method.name} has no classifier to read attributes with; name one")
         identity = identity_network(generator, device)
-        return Workshop(opened, space, ready, classifier, identity, generator, device, records, bench)
+        return Resources(opened, space, ready, classifier, identity, generator, device, records, worker)
 
-    return bench.do(load)
+    return worker.do(load)
 
 
 def identity_network(generator: Spec, device: str) -> IdentityNetwork | None:

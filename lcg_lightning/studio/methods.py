@@ -20,7 +20,7 @@ def title(method: Method) -> str:
     return _TITLES.get(method.name, method.name.replace("-", " ").capitalize())
 
 
-def contestants(main: Method) -> dict[str, Callable[[], Method]]:
+def available(main: Method) -> dict[str, Callable[[], Method]]:
     """Every method that the main one's prior and classifier suffice for, by title; the main one comes first."""
     prior, classifier = main.config.get("prior"), main.config.get("classifier")
     found: dict[str, Callable[[], Method]] = {title(main): lambda: main}

@@ -26,7 +26,7 @@ def notice(text: str) -> str:
     return f'<p role="alert" class="notice">{escape(text)}</p>' if text else ""
 
 
-def told(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
+def reporting(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
     """A handler whose errors appear in a component of the page.
 
     Args:
@@ -36,7 +36,7 @@ def told(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
-        def telling_each(*args: Any) -> Iterator[dict[Any, Any]]:
+        def reporting_each(*args: Any) -> Iterator[dict[Any, Any]]:
             values = None
             try:
                 for values in handler(*args):
@@ -46,13 +46,13 @@ def told(handler: Callable[..., Any], place: Any) -> Callable[..., Any]:
             except Exception as error:
                 yield {place: notice(sentence(error))}
 
-        return telling_each
+        return reporting_each
 
     @functools.wraps(handler)
-    def telling(*args: Any) -> dict[Any, Any]:
+    def reported(*args: Any) -> dict[Any, Any]:
         try:
             return {place: "", **handler(*args)}
         except Exception as error:
             return {place: notice(sentence(error))}
 
-    return telling
+    return reported

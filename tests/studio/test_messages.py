@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 
 from lcg_lightning.errors import UserError
-from lcg_lightning.studio.telling import UNKNOWN, told
+from lcg_lightning.studio.messages import UNKNOWN, reporting
 
 
 def refused(text):
@@ -20,11 +20,11 @@ def broken(text):
 
 
 def test_a_users_error_is_its_sentence_and_any_other_one_goes_to_the_terminal(capsys):
-    assert told(refused, "notice")("x") == {
+    assert reporting(refused, "notice")("x") == {
         "notice": '<p role="alert" class="notice">&lt;b&gt;x&lt;/b&gt; is no face</p>'
     }
     assert capsys.readouterr().err == ""
-    first, last = told(broken, "notice")("x")
+    first, last = reporting(broken, "notice")("x")
     assert first == {"notice": "", "picture": "x"}
     assert UNKNOWN in last["notice"]
     assert "secret" not in last["notice"]
