@@ -73,7 +73,7 @@ def edit(
     given = [name for name, value in origins.items() if value is not None]
     if len(given) > 1 and given != ["images", "n"] and given != ["sample_seed", "n"]:
         raise UserError(f"lcg edit: {given[0]} and {given[1]} are both given; leave one of them out")
-    check(out, batch_size, device)
+    check(out, batch_size, device, sample_seed)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)
     space = latents_store.space(decoder)

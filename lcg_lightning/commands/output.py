@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lcg_lightning.data.images import in_bytes
 from lcg_lightning.devices import refuse_missing
+from lcg_lightning.diffusion.noise import check_seed
 from lcg_lightning.errors import UserError
 from lcg_lightning.files import atomic, ensure_creatable
 
@@ -15,16 +16,18 @@ MOST = 10_000_000
 """Most images that one command makes: their latents are kept in memory, about 500 bytes or more per image."""
 
 
-def check(out: Path, batch_size: int, device: str) -> None:
+def check(out: Path, batch_size: int, device: str, seed: int | None = None) -> None:
     """Check the arguments that several commands share, before anything is loaded.
 
     Raises:
-        UserError: the folder exists and is not empty or cannot be made, the batch size is below 1, or the device is not
-            available.
+        UserError: the folder exists and is not empty or cannot be made, the batch size is below 1, the seed is
+            negative or too large, or the device is not available.
     """
     ensure_creatable(out)
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+    if seed is not None:
+        check_seed(seed)
     refuse_missing(device)
 
 

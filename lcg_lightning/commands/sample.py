@@ -51,7 +51,7 @@ def sample(
     """
     if not 1 <= n <= MOST:
         raise UserError(f"lcg sample: n is {n}; ask for at least one image and at most {MOST}")
-    check(out, batch_size, device)
+    check(out, batch_size, device, seed)
     decoder = load_generator(generator).to(device)
     latents_store = LatentStore.open(store, decoder)
     space = latents_store.space(decoder)

@@ -59,11 +59,12 @@ def image_files(generator: Generator, images: Path, n: int | None, resize: bool,
     """An image file, or the images of a folder or LMDB; if the generator can invert, with the noise that decodes to it.
 
     Raises:
-        UserError: there is no such file, or no image in the folder.
+        UserError: there is no such file, no image in the folder, or the first one does not fit.
     """
     several = images.is_dir() or images.suffix in LMDB_SUFFIXES
     found = [ref for _, ref in sorted(find_images(images, generator.image_size).items())] if several else [images]
     files = ImageFiles(found[:n], generator.image_size, resize=resize)
+    files.pixels([0])  # before anything is prepared
 
     def read(index: Tensor) -> tuple[Tensor, Tensor | None]:
         pixels = torch.stack([files[k] for k in index.tolist()]).to(device)

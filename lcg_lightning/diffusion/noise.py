@@ -23,6 +23,12 @@ def generator_of(*key: int, device: torch.device | str = "cpu") -> torch.Generat
     return torch.Generator(device).manual_seed(int(state[0]) >> 1)
 
 
+def check_seed(seed: int) -> None:
+    """Raises a UserError unless a seed is 0 or more and fits 64 bits."""
+    if not 0 <= seed < 1 << 64:
+        raise UserError(f"seed {seed} must be 0 or more and below 2 ** 64")
+
+
 def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, ...], draw: int = 0) -> Tensor:
     """Standard normal noise, one independent stream for each (seed, index, draw).
 
@@ -41,8 +47,7 @@ def sample_noise(seed: int, indices: Sequence[int] | Tensor, shape: tuple[int, .
     Raises:
         UserError: the seed is negative or does not fit 64 bits.
     """
-    if not 0 <= seed < 1 << 64:
-        raise UserError(f"seed {seed} must be 0 or more and below 2 ** 64")
+    check_seed(seed)
     rows = indices.tolist() if isinstance(indices, Tensor) else list(indices)
     out = np.empty((len(rows), *shape), np.float32)
     for row, index in zip(out, rows, strict=True):

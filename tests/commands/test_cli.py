@@ -79,9 +79,11 @@ def test_debug_configurations_run(name, world, tmp_path):
 
 
 def fails(capsys, *arguments):
-    """The one line that a failing command prints."""
+    """The one line that a failing command prints, before any progress bar."""
     assert main([str(a) for a in arguments]) == 2
-    error = capsys.readouterr().err.strip().splitlines()
+    printed = capsys.readouterr()
+    assert "━" not in printed.out
+    error = printed.err.strip().splitlines()
     assert len([line for line in error if line.startswith("lcg: error: ")]) == 1
     assert not any("Traceback" in line for line in error)
     return error[-1]
@@ -237,8 +239,9 @@ def test_wrong_conditions(condition, message, sampling, capsys):
     assert message in fails(capsys, "sample", condition, *sampling)
 
 
-def test_no_samples_and_occupied_folders(sampling, world, tmp_path, capsys):
+def test_no_samples_no_seed_and_occupied_folders(sampling, world, tmp_path, capsys):
     assert "at least one" in fails(capsys, "sample", "Hat", *sampling, "--n=0")
+    assert "seed -1 must be 0 or more" in fails(capsys, "sample", "Hat", *sampling, "--seed=-1")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").write_text("keep")
     assert "not empty" in fails(capsys, "sample", "Hat", *sampling)
