@@ -182,9 +182,9 @@ def guide(
 
 
 def check_guidance(scale: float, interval: tuple[float, float]) -> None:
-    """Raises a UserError unless the scale is finite and not negative and the interval ascends within 0 .. 1."""
-    if not 0 <= scale < math.inf:
-        raise UserError(f"guidance: scale is {scale}; give a finite number of 0 or more (~Smiling pushes away)")
+    """Raises a UserError unless the scale is from 0 to 1e30 and the interval ascends within 0 .. 1."""
+    if not 0 <= scale <= 1e30:
+        raise UserError(f"guidance: scale is {scale}; give a number from 0 to 1e30 (~Smiling pushes away)")
     low, high = interval
     if not 0 <= low <= high <= 1:
         raise UserError(f"guidance: interval is {low} to {high}; give two fractions from 0 to 1, the smaller one first")
