@@ -43,7 +43,7 @@ def studio(
         records: folder with the records that the page Compare shows.
         device: device to compute on, such as cpu or cuda.
         host: address to listen at; the default serves this machine alone, 0.0.0.0 whoever can reach it.
-        port: port to listen at.
+        port: port to listen at; 0 takes a free one.
         open: open the page in the browser.
     """
     if find_spec("gradio") is None:
@@ -51,10 +51,11 @@ def studio(
     if store == DEMO / "store" and not store.exists():
         raise UserError(f"lcg studio: {DEMO} is not there; run `make studio`, or give --store and the rest")
     refuse_missing(device)
-    from lcg_lightning.studio.app import refuse_used, serve
+    from lcg_lightning.studio.address import find_port
+    from lcg_lightning.studio.app import serve
     from lcg_lightning.studio.resources import load_resources
 
-    refuse_used(host, port)
+    find_port(host, port)
     console = Console(highlight=False)
     resources = load_resources(store, method, generator, device, records, console.print)
     serve(resources, host, port, open)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -11,8 +10,10 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from lcg_lightning.errors import UserError
+from lcg_lightning.studio.address import find_port, in_url
+from lcg_lightning.studio.bodies import BoundedBodies
 from lcg_lightning.studio.compare import route
 from lcg_lightning.studio.compare_page import compare_page
 from lcg_lightning.studio.compose_page import compose_page
@@ -43,21 +44,24 @@ def serve(resources: Resources, host: str, port: int, open_browser: bool) -> Non
     Raises:
         UserError: the port is in use, or the host is not of this machine.
     """
-    refuse_used(host, port)
+    port = find_port(host, port)
     with tempfile.TemporaryDirectory(prefix="lcg-studio-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         keep_swept(Path(folder))
         page = build(resources)
         page.queue(max_size=4 * VISITORS)
         page.launch(
-            server_name=host, server_port=port, share=False, inbrowser=open_browser, quiet=True,
+            server_name=in_url(host), server_port=port, share=False, inbrowser=open_browser, quiet=True,
             prevent_thread_lock=True, footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False,
             max_file_size=MOST_BYTES, state_session_capacity=VISITORS,
             theme=theme(),
             css_paths=Path(__file__).with_name("page.css"),
-            app_kwargs={"routes": [route(resources.records)], "docs_url": None, "redoc_url": None, "openapi_url": None},
+            app_kwargs={
+                "routes": [route(resources.records)], "middleware": [Middleware(BoundedBodies)],
+                "docs_url": None, "redoc_url": None, "openapi_url": None,
+            },
         )  # fmt: skip
-        print(f"The studio is at http://{host}:{port} ; Ctrl-C ends it.", flush=True)
+        print(f"The studio is at {page.local_url} ; Ctrl-C ends it.", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and leaves no file behind
         try:
             while True:
@@ -83,14 +87,3 @@ def theme() -> gr.themes.Base:
         checkbox_border_color="*neutral_500",
         checkbox_border_color_dark="*neutral_400",
     )
-
-
-def refuse_used(host: str, port: int) -> None:
-    """Raises a UserError unless a server can listen at a port."""
-    try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"lcg studio: cannot listen at {host}:{port} ({reason}); give another --port") from None

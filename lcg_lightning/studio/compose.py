@@ -18,6 +18,7 @@ from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.reading import find_reader
 from lcg_lightning.evaluation.run_report import SAMPLES_SHOWN, Readings, draw_samples
 from lcg_lightning.methods.base import Method, refuse_broken, strength
+from lcg_lightning.methods.moving import MovingMethod
 from lcg_lightning.studio.methods import PLAIN, remade, takes
 from lcg_lightning.studio.pictures import Pixels, pixels
 from lcg_lightning.studio.report import readings, said, shown
@@ -67,8 +68,14 @@ def examples(schema: AttributeSchema) -> list[str]:
 
 
 def titles(resources: Resources) -> list[str]:
-    """The methods to choose from; the plain sequential form of LCG differs in edits alone."""
-    return [title for title in resources.methods if title != PLAIN]
+    """The methods that can sample; the plain sequential form of LCG differs in edits alone."""
+    return [title for title, method in resources.methods.items() if title != PLAIN and _samples(method, resources)]
+
+
+def _samples(method: Method, resources: Resources) -> bool:
+    if isinstance(method, MovingMethod) and method.start is None and not resources.main.config.get("prior"):
+        return False
+    return type(method).generate is not Method.generate
 
 
 def composer(resources: Resources, name: str, scale: float | None = None) -> Method:

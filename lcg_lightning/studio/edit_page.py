@@ -15,6 +15,7 @@ from lcg_lightning.studio.copying import copying
 from lcg_lightning.studio.drawing import HINT, compared, side_by_side, strip
 from lcg_lightning.studio.knobs import knobs
 from lcg_lightning.studio.messages import reporting
+from lcg_lightning.studio.methods import can_edit
 from lcg_lightning.studio.pictures import download_latents, download_picture
 from lcg_lightning.studio.report import shown, tables
 from lcg_lightning.studio.resources import Resources
@@ -28,7 +29,9 @@ GONE = "This page was left alone for too long; load it again."
 
 def edit_page(resources: Resources) -> None:
     """Draws the page into the current Gradio block."""
-    do, count, first = resources.worker.do, len(resources.faces.latents), knobs(resources.main)
+    do, count = resources.worker.do, len(resources.faces.latents)
+    methods = {name: method for name, method in resources.methods.items() if can_edit(method)}
+    first = knobs(next(iter(methods.values())))
     session = gr.State(None, time_to_live=HOUR)
     turn = gr.Number(0, visible="hidden")
     notice = gr.HTML(elem_id="edit-notice")
@@ -52,7 +55,7 @@ def edit_page(resources: Resources) -> None:
                 upload = _upload_button(resources)
             gr.HTML(f'<p class="hint">{_upload_hint(resources)}</p>')
             moving = _controls(resources.schema)
-            method = gr.Dropdown(list(resources.methods), label="Method", elem_id="edit-method")
+            method = gr.Dropdown(list(methods), label="Method", elem_id="edit-method")
             scale = gr.Slider(
                 0, first.strongest, first.scale, step=first.step, label="Strength (guidance scale)",
                 elem_id="edit-scale", visible=first.scale is not None, buttons=[],
@@ -78,14 +81,14 @@ def edit_page(resources: Resources) -> None:
 
     def answer(visitor: Session, name: str, strength: float, tau: float, keep: bool, every: bool) -> Iterator[Any]:
         """The result by the chosen method, then, on request, by all others."""
-        chosen = resources.methods[name]
+        chosen = methods[name]
         result = do(visitor.result, chosen, knobs(chosen).changes(strength, tau, keep))
         shown = side_by_side(result.source if result else visitor.source, result, name)
         yield {session: visitor, faces: shown, **_drawn(result), **({} if every and result else {others: ""})}
         if not (every and result):
             return
         found: dict[str, Result | str] = {}
-        for title, each in resources.methods.items():
+        for title, each in methods.items():
             tried = do(_attempt, visitor, result, each)
             if tried is None:
                 return
@@ -116,7 +119,7 @@ def edit_page(resources: Resources) -> None:
         yield from answer(visitor, *given)
 
     def begin(find: Callable[..., sources.Source]) -> Callable[..., Iterator[Any]]:
-        """A handler that starts with the face that ``find`` gives for the resources and the event's first input."""
+        """A handler that starts with the face that ``find`` gives for the resources and the event's second input."""
 
         def show(visitor: Session | None, where: Any, *given: Any) -> Iterator[Any]:
             source = do(find, resources, where)
@@ -153,7 +156,7 @@ def edit_page(resources: Resources) -> None:
 
     def settings(name: str) -> dict[Any, Any]:
         """The settings that a method has, at its own values."""
-        own = knobs(resources.methods[name])
+        own = knobs(methods[name])
         return {
             scale: gr.update(maximum=own.strongest, step=own.step, value=own.scale or 1, visible=own.scale is not None),
             tau: gr.update(value=own.tau or 0.25, visible=own.tau is not None),
@@ -176,8 +179,9 @@ def edit_page(resources: Resources) -> None:
     at = [session, number, *setting]
     on(gr.context.Context.root_block.load, begin(sources.row), at)
     on(number.submit, go, at)
-    on(previous.click, begin(lambda shop, where: sources.row(shop, (int(where or 0) - 1) % count)), at)
-    on(following.click, begin(lambda shop, where: sources.row(shop, (int(where or 0) + 1) % count)), at)
+    for button, beside in ((previous, Session.previous_row), (following, Session.next_row)):
+        move = begin(lambda shop, visitor, to=beside: sources.row(shop, to(visitor) if visitor else 0))
+        on(button.click, move, [session, session, *setting])
     on(chance.click, begin(lambda shop, _: sources.row(shop, random.randrange(count))), at)
     on(draw.click, begin(lambda shop, _: sources.drawn(shop, random.randrange(10**6))), at)
     uploaded = begin(lambda shop, file: sources.uploaded(shop, Path(file)))

@@ -1,7 +1,5 @@
 """The methods that a visitor can choose from: the command line's own, and what it is compared with."""
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 from lcg_lightning.formats.descriptions import construct, described
@@ -20,21 +18,21 @@ def title(method: Method) -> str:
     return _TITLES.get(method.name, method.name.replace("-", " ").capitalize())
 
 
-def available(main: Method) -> dict[str, Callable[[], Method]]:
-    """Every method that the main one's prior and classifier suffice for, by title; the main one comes first."""
-    prior, classifier = main.config.get("prior"), main.config.get("classifier")
-    found: dict[str, Callable[[], Method]] = {title(main): lambda: main}
-    if prior and classifier:
+def others(main: Method) -> dict[str, Method]:
+    """Every other method that the main one's prior and classifier suffice for, by title."""
+    prior, classifier = main.config.get("prior"), main.config["classifier"]
+    found: dict[str, Method] = {}
+    if prior:
         both: dict[str, Any] = {"prior": prior, "classifier": classifier}
         plain: dict[str, Any] = {"anchor": "previous", "start": "source", "keep": False, "scale": 2.0, "tau": 1.2}
-        found.setdefault("LCG", lambda: LatentClassifierGuidance(**both))
-        found[PLAIN] = lambda: LatentClassifierGuidance(**both, **plain)
-    if classifier:
-        found["Regression, one move"] = lambda: RegressionDirections(classifier)
-        found["Regression, three moves"] = lambda: RegressionDirections(classifier, moves=3, keep=True)
-    found["Latent arithmetic"] = LatentArithmetic
-    found["Conditional arithmetic"] = lambda: LatentArithmetic(conditional=True)
-    found["Nearest training face"] = Retrieval
+        found["LCG"] = LatentClassifierGuidance(**both)
+        found[PLAIN] = LatentClassifierGuidance(**both, **plain)
+    found["Regression, one move"] = RegressionDirections(classifier)
+    found["Regression, three moves"] = RegressionDirections(classifier, moves=3, keep=True)
+    found["Latent arithmetic"] = LatentArithmetic()
+    found["Conditional arithmetic"] = LatentArithmetic(conditional=True)
+    found["Nearest training face"] = Retrieval()
+    found.pop(title(main), None)
     return found
 
 
@@ -53,4 +51,9 @@ def remade(method: Method, **changes: Any) -> Method:
 
 def takes(method: Method, argument: str) -> bool:
     """Whether a method has an argument of that name."""
-    return argument in inspect.signature(type(method)).parameters
+    return argument in method.config
+
+
+def can_edit(method: Method) -> bool:
+    """Whether a method edits at all; some only sample."""
+    return type(method).edit is not Method.edit

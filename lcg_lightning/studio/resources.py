@@ -22,7 +22,7 @@ from lcg_lightning.kept import load_once
 from lcg_lightning.methods.base import Method
 from lcg_lightning.models.classifier import LatentClassifier
 from lcg_lightning.models.clean import CleanClassifier, clean_outputs
-from lcg_lightning.studio.methods import available
+from lcg_lightning.studio.methods import others, title
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -118,6 +118,9 @@ def load_resources(
     Raises:
         UserError: parts that do not fit each other, or a method without a classifier.
     """
+    no_classifier = f"lcg studio: method {method.name} has no classifier to read attributes with; name one"
+    if not method.config.get("classifier"):
+        raise UserError(no_classifier)
     worker = Worker()
 
     def load() -> Resources:
@@ -128,22 +131,23 @@ def load_resources(
         if not opened.sizes.get(SPLIT):
             raise UserError(f"lcg studio: {store} has no {SPLIT} split, whose faces visitors edit; make one that has")
         space = opened.space(decoder)
-        ready: dict[str, Method] = {}
-        for name, make in available(method).items():
+
+        def prepare(name: str, each: Method) -> None:
             tell(f"Preparing {name}")
-            try:
-                each = make()
-                with torch.inference_mode(False):
-                    each.prepare(opened, space)
-            except UserError as error:
-                if not ready:  # the main one
-                    raise
-                tell(f"{name} is left out: {error}")
-            else:
-                ready[name] = each.to(device).eval()
+            with torch.inference_mode(False):
+                each.prepare(opened, space)
+            ready[name] = each.to(device).eval()
+
+        ready: dict[str, Method] = {}
+        prepare(title(method), method)
         classifier = getattr(method, "classifier", None)
         if not isinstance(classifier, LatentClassifier | CleanClassifier):
-            raise UserError(f"lcg studio: method {method.name} has no classifier to read attributes with; name one")
+            raise UserError(no_classifier)
+        for name, each in others(method).items():
+            try:
+                prepare(name, each)
+            except UserError as error:
+                tell(f"{name} is left out: {error}")
         identity = identity_network(generator, device)
         return Resources(opened, space, ready, classifier, identity, generator, device, records, worker)
 

@@ -19,7 +19,7 @@ from lcg_lightning.studio.controls import Change, Value, condition, standing, ta
 from lcg_lightning.studio.methods import remade
 from lcg_lightning.studio.pictures import Pixels, pixels
 from lcg_lightning.studio.resources import Resources
-from lcg_lightning.studio.sources import Source
+from lcg_lightning.studio.sources import Row, Source
 
 MOST_EDITS = 30
 KEPT_STATES = 64
@@ -71,15 +71,27 @@ class Session:
 
     def __init__(self, resources: Resources, source: Source) -> None:
         self.resources = resources
-        self._turns = 0
+        self._turns = self._row = 0
         self.start(source)
 
     def start(self, source: Source) -> None:
         """Begins anew with a face."""
         self.source = source
+        if isinstance(source.origin, Row):
+            self._row = source.origin.number
         self._past: list[tuple[Change, ...]] = [()]
         self._states: OrderedDict[Any, tuple[State, ...]] = OrderedDict()
         self._turns += 1
+
+    def next_row(self) -> int:
+        """The row after the one last seen."""
+        return (self._row + 1) % len(self.resources.faces.latents)
+
+    def previous_row(self) -> int:
+        """The row before the one last seen; from a drawn or uploaded face, that row itself."""
+        if not isinstance(self.source.origin, Row):
+            return self._row
+        return (self._row - 1) % len(self.resources.faces.latents)
 
     @property
     def turn(self) -> int:

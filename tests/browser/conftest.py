@@ -1,9 +1,9 @@
 """A page in headless Chromium, whose console and requests are watched."""
 
 import importlib.util
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -42,19 +42,16 @@ def tab(driver):
 @pytest.fixture(scope="session")
 def studio(world, tmp_path_factory):
     """Address of ``lcg studio`` with the world's networks, a process of its own that must end without a traceback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("studio") / "log"
-    options = [f"--store={world.store}", f"--records={world.root}", f"--port={port}", "--open=false"]
+    options = [f"--store={world.store}", f"--records={world.root}", "--port=0", "--open=false"]
     networks = [f"--method.prior={world.prior}", f"--method.classifier={world.classifier}"]
     command = [sys.executable, "-m", "lcg_lightning", "studio", *options, *networks]
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
         try:
-            while f":{port}" not in log.read_text():
+            while not (address := re.search(r"studio is at (http://127.0.0.1:\d+)/ ;", log.read_text())):
                 assert process.poll() is None, log.read_text()
                 time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
+            yield address[1]
         finally:
             process.send_signal(signal.SIGINT)
     assert "Traceback" not in log.read_text(), log.read_text()

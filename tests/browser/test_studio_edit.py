@@ -127,6 +127,7 @@ def test_a_wrong_file_is_answered_by_a_sentence(page, tmp_path):
 
 
 def test_an_uploaded_picture_is_turned_upright_and_shown_beside_its_reconstruction(page, world, tmp_path):
+    row = pictures(page, "#edit-result")
     face = next((world.faces / "images").iterdir())
     upright = Image.open(face).convert("RGB")
     exif = Image.Exif()
@@ -139,3 +140,5 @@ def test_an_uploaded_picture_is_turned_upright_and_shown_beside_its_reconstructi
     slide(page, "ARROW_RIGHT")
     page.until(lambda: len(edits(page)) == 1, "an edit of it")
     assert len({uploaded, reconstruction, *pictures(page, "#edit-result")}) == 3
+    page.one("#edit-previous").click()
+    page.until(lambda: pictures(page, "#edit-result") == row, "the row last seen")

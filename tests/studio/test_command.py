@@ -1,10 +1,19 @@
-"""The command ``lcg studio``: what it refuses before it loads anything."""
+"""The command ``lcg studio``: what it refuses before it loads anything, and what its server refuses."""
 
 import socket
+from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from lcg_lightning.cli import main
+from lcg_lightning.errors import UserError
+from lcg_lightning.studio.address import find_port
+from lcg_lightning.studio.bodies import MOST_BYTES, BoundedBodies
 
 
 def test_without_gradio_the_line_says_how_to_get_it(monkeypatch, capsys):
@@ -19,14 +28,56 @@ def test_without_the_demo_the_line_says_how_to_make_it(monkeypatch, tmp_path, ca
     assert "runs/demo is not there; run `make studio`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
-def test_a_port_in_use_and_another_machines_address_are_refused_in_one_line(world, capsys, host):
+def test_a_method_without_a_classifier_is_refused_before_anything_is_loaded(tmp_path, capsys):
+    argv = ["studio", f"--store={tmp_path / 'nowhere'}", "--method=LatentArithmetic", "--port=0", "--open=false"]
+    assert main(argv) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "method arithmetic has no classifier" in error
+
+
+@pytest.mark.parametrize(
+    ("host", "place", "advice"),
+    [
+        ("127.0.0.1", "127.0.0.1", "another --port"),
+        ("::1", "127.0.0.1", "another --port"),  # Gradio refuses a port that is used there
+        ("no.such.host.invalid", "no.such.host.invalid", "a --host of this machine"),
+        ("192.0.2.1", "192.0.2.1", "a --host of this machine"),
+        ("2001:db8::1", "[2001:db8::1]", "a --host of this machine"),
+    ],
+)
+def test_a_port_in_use_and_another_machines_address_are_refused_in_one_line(tmp_path, capsys, host, place, advice):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        given = {"store": world.store, "method.prior": world.prior, "method.classifier": world.classifier}
+        given = {"store": tmp_path, "method.prior": tmp_path, "method.classifier": tmp_path}
         argv = [f"--{name}={value}" for name, value in given.items()]
         assert main(["studio", *argv, f"--host={host}", f"--port={port}", "--open=false"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"cannot listen at {host}:{port}" in line
+    assert f"cannot listen at {place}:{port}" in line
+    assert line.endswith(f"; give {advice}") or line.endswith(f"; give {advice}, such as 127.0.0.1")
+
+
+def test_port_0_is_a_free_one_and_a_port_that_cannot_be_is_refused():
+    port = find_port("127.0.0.1", 0)
+    assert find_port("127.0.0.1", port) == port > 0
+    with pytest.raises(UserError, match="no port 65536; give a --port from 0 to 65535"):
+        find_port("127.0.0.1", 65536)
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="needs IPv6")
+def test_an_ipv6_address_of_this_machine_will_do():
+    assert find_port("::1", 0) > 0
+
+
+def test_a_request_that_carries_too_much_is_refused_unless_it_is_an_upload():
+    async def count(request):
+        return PlainTextResponse(str(len(await request.body())))
+
+    routes = [Route(path, count, methods=["POST"]) for path in ("/queue/join", "/upload")]
+    client = TestClient(Starlette(routes=routes, middleware=[Middleware(BoundedBodies)]))
+    assert client.post("/queue/join", content=b"x" * MOST_BYTES).text == str(MOST_BYTES)
+    assert client.post("/upload", content=b"x" * (MOST_BYTES + 1)).text == str(MOST_BYTES + 1)
+    for content in (b"x" * (MOST_BYTES + 1), (b"x" * MOST_BYTES for _ in range(2))):
+        assert client.post("/queue/join", content=content).status_code == 413

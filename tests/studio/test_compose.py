@@ -1,6 +1,7 @@
 import asyncio
 import html
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,12 @@ def test_every_method_samples_or_says_why_not(resources):
         assert len(list(sampling.batches())[-1]) == 2
     with pytest.raises(UserError, match="choice"):
         list(Sampling(resources, composer(resources, "Latent arithmetic"), Asked("Hat | Bald", 2, 0, 8)).batches())
+
+
+def test_a_method_that_needs_a_prior_and_has_none_is_not_offered(resources):
+    names = ["Regression, one move", "Latent arithmetic", "Nearest training face"]
+    without = replace(resources, methods={name: resources.methods[name] for name in names})
+    assert titles(without) == ["Nearest training face"]
 
 
 def test_a_negative_seed_is_refused(resources):

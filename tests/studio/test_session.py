@@ -65,6 +65,15 @@ def test_starting_over_can_be_undone_and_another_face_forgets(resources, visitor
     assert visitor.turn > turn
 
 
+def test_next_and_previous_go_on_from_the_row_last_seen(resources, visitor):
+    assert (visitor.previous_row(), visitor.next_row()) == (2, 4)
+    visitor.start(resources.worker.do(sources.drawn, resources, 1))
+    assert (visitor.previous_row(), visitor.next_row()) == (3, 4)
+    last = len(resources.faces.latents) - 1
+    visitor.start(resources.worker.do(sources.row, resources, last))
+    assert (visitor.previous_row(), visitor.next_row()) == (last - 1, 0)
+
+
 def test_a_number_out_of_range_is_the_nearest_and_an_empty_field_asks_for_nothing_new(visitor):
     move(visitor, Age=90.0)
     assert visitor.texts == ("Age=80",)
@@ -73,12 +82,13 @@ def test_a_number_out_of_range_is_the_nearest_and_an_empty_field_asks_for_nothin
 
 
 def test_edits_and_kept_states_are_bounded(resources, visitor, monkeypatch):
+    monkeypatch.setattr(sessions, "MOST_EDITS", 7)
+    monkeypatch.setattr(sessions, "KEPT_STATES", 5)
     for k in range(sessions.MOST_EDITS):
         move(visitor, **{"Age" if k % 2 else "Yaw": 20.0 + k / 4})
     with pytest.raises(UserError, match="undo some"):
         move(visitor, Hat=opposite(visitor, "Hat"))
     assert len(visitor.texts) == sessions.MOST_EDITS
-    monkeypatch.setattr(sessions, "KEPT_STATES", 5)
     result = resources.worker.do(visitor.result, resources.main)
     assert len(result.states) == sessions.MOST_EDITS
     assert len(visitor._states) == 5
