@@ -7,6 +7,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from lcg_lightning.commands import methods  # noqa: F401 - the classes that --method can name
 from lcg_lightning.commands.output import check, write_images, write_latents
 from lcg_lightning.commands.sources import image_files, sampled, stored_rows
 from lcg_lightning.conditions import merge, parse, to_text

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from rich.progress import track
 
+from lcg_lightning.commands import methods  # noqa: F401 - the classes that --method can name
 from lcg_lightning.commands.output import MOST, check, write_images, write_latents
 from lcg_lightning.conditions import parse, to_text
 from lcg_lightning.data.store import LatentStore
