@@ -1,6 +1,8 @@
 VENV ?= .venv## the environment that all targets use; setup makes it
 PYTHON ?= python3
 RUN := $(VENV)/bin/python -m lcg_lightning
+# Most modules are never imported, so each is compiled when it first is.
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable
 # Two threads that wait for work by sleeping share a busy machine better than two that spin.
 export OMP_WAIT_POLICY ?= PASSIVE
 # apt-get that gives up soon where there is no network.
@@ -16,7 +18,7 @@ help: ## show this list
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) '.[dev]'
 	@touch $@
 
 .PHONY: setup
@@ -37,7 +39,7 @@ benchmark: setup ## all methods on all tasks, into benchmarks/results; 50 minute
 
 .PHONY: bench
 bench: setup ## speed beside the floor and the peers, into benchmarks/results/speed.*; needs an idle machine
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(PIP) '.[bench]'
 	$(VENV)/bin/python -m benchmarks.speed
 
 .PHONY: leaderboard

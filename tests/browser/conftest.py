@@ -3,7 +3,6 @@
 import importlib.util
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -53,5 +52,5 @@ def studio(world, tmp_path_factory):
                 time.sleep(0.1)
             yield address[1]
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
     assert "Traceback" not in log.read_text(), log.read_text()
