@@ -96,7 +96,11 @@ class ConditionalFlow(LatentModule):
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
 
     def setup(self, stage: str) -> None:
-        """Takes the statistics and, to fit, the whitening from the data; a resumed run keeps its checkpoint's."""
+        """Takes the statistics and, to fit, the whitening from the data; a resumed run keeps its checkpoint's.
+
+        Raises:
+            UserError: the training latents do not vary, or what any network on latents refuses.
+        """
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, LatentDataModule):
@@ -194,10 +198,15 @@ def whitening(chunks: Iterable[Tensor]) -> Tensor:
     """The symmetric matrix (D, D), float32, after which rows (N, D) of mean 0 have the covariance I.
 
     Directions with less variance than :data:`FLATTEST`, as where rows are too few, count as if they had that.
+
+    Raises:
+        UserError: no row differs from the mean, as where there is only one.
     """
     total, n = torch.zeros(()), 0
     for rows in chunks:
         total, n = total + rows.double().T @ rows.double(), n + len(rows)
     variances, axes = torch.linalg.eigh(total / n)
+    if not variances[-1] > 0:
+        raise UserError("flow: the training latents do not vary; it needs 2 or more rows that differ")
     matrix: Tensor = (axes * variances.clamp(min=FLATTEST * variances[-1]).rsqrt()) @ axes.T
     return matrix.float()

@@ -89,6 +89,8 @@ def test_whitening_is_part_of_the_density_and_undone_on_the_way_back():
     noise, _ = model.to_noise(rows, labels_of(len(rows)))
     torch.testing.assert_close(model.to_latents(noise, labels_of(len(rows)))[0], rows, rtol=0, atol=1e-4)
     assert whitening([rows[:2]]).isfinite().all()
+    with pytest.raises(UserError, match="the training latents do not vary; it needs 2 or more rows"):
+        whitening([rows[:1] - rows[:1].mean(0)])
 
 
 def test_the_measured_loss_sees_what_training_steps_are_too_coarse_for():
