@@ -54,14 +54,15 @@ class Bound(OnManifold):
     """Mean bound on log p(z | c) of the results, in nats: ELBO(z) + log p(c | z) - log p(c), with c what was asked.
 
     This is the bound that prior and classifier are trained to raise (arXiv 2304.12536). A result scores high if it is
-    likely and shows what was asked; a rare condition counts for more. Scales in a condition are left out.
+    likely and shows what was asked; a rare condition counts for more. Scales in a condition are left out. Like the ELBO
+    in it, it is highest at the modes, so the leaderboard gives no ranks.
 
     Args:
         prior: checkpoint of a LatentPrior of the store's latents.
         classifier: checkpoint of a LatentClassifier of them, read at the clean end; best one that guides no method.
     """
 
-    columns = (Column("bound", "Bound (nats)", digits=1),)
+    columns = (Column("bound", "Bound (nats)", digits=1, higher_is_better=None),)
 
     def __init__(self, prior: Path, classifier: Path) -> None:
         super().__init__(prior)

@@ -48,6 +48,7 @@ def test_bound_is_what_its_networks_say(tmp_path):
     found = {}
     for metric in (OnManifold(files["prior"]), Bound(files["prior"], files["classifier"])):
         metric.prepare(Setting(SCHEMA, store=store))
+        assert [column.higher_is_better for column in metric.columns] == [None]  # no ranks
         metric.update(samples)
         found |= metric.compute()
     elbo = load_prior(files["prior"], store).elbo(z, index).double()
