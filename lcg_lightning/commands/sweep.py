@@ -19,6 +19,8 @@ from lcg_lightning.kept import loaded_once
 from lcg_lightning.sweeps.file import Sweep, read_sweep
 
 FIGURE = "sweep.png"
+_UNBOUNDED = 1000
+"""Columns of what is no terminal, so that the table takes the width that it needs."""
 
 
 def sweep(file: Path, out: Path | None = None, trials: int | None = None, storage: str | None = None) -> None:
@@ -169,6 +171,8 @@ def _report(study: Any, search: Sweep, out: Path) -> None:
 
     trials = report.ranked(study.get_trials(deepcopy=False), search)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_UNBOUNDED)
     console.print(report.table(trials, search, intervals=console.width >= 120))
     if report.draw(trials, search, out / FIGURE):
         print(f"Written: {out / FIGURE}")

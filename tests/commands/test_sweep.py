@@ -132,6 +132,9 @@ def test_a_grid_runs_every_point_in_order_and_ends_with_the_best(folder, capsys)
     assert [line.split(":")[0] for line in lines[:6]] == [f"trial {i} ({i + 1} of 6)" for i in range(6)]
     (told,) = (i for i, line in enumerate(lines) if line.startswith("Best acc: "))
     assert lines[told] == f"Best acc: {max(values.values()):g}, trial {best.split('-')[1]}. To repeat it:"
+    rows = [line for line in lines[6:told] if line.split()[:1] and line.split()[0].isdigit()]
+    assert sorted(line.split()[:3] for line in rows) == [[str(i), f"{a:g}", str(b)] for i, (a, b) in enumerate(GRID)]
+    assert all(line.count("[") == 4 for line in rows)  # wider than 80 columns, and no line is broken
     assert (folder / "out/sweep.png").stat().st_size > 10_000
     program, *again = lines[told + 1].split()
     assert program == "lcg"

@@ -146,7 +146,7 @@ def test_what_it_cannot_do_is_one_line(prepared):
     method, *_ = prepared
     with pytest.raises(UserError, match="leaves a choice"):
         method.edit(torch.zeros(1, D), [Edit(None, Or((Is("Hat"), Not(Is("Hat")))))])
-    with pytest.raises(UserError, match="give its checkpoint"):
+    with pytest.raises(UserError, match="set prior to its checkpoint"):
         method.generate(parse("Hat", SCHEMA), SampleNoise(0, torch.arange(2), D))
     with pytest.raises(UserError, match="scale is nan"):
         RegressionDirections(Path("c"), scale=math.nan)
