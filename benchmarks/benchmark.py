@@ -15,6 +15,7 @@ from typing import Any
 import jsonargparse
 
 from benchmarks.jobs import Job, console, is_done, minutes, run_all
+from benchmarks.plan import mistyped
 from benchmarks.worlds import CONFIGS, HERE, TRAINED, World
 from lcg_lightning.errors import UserError
 from lcg_lightning.evaluation import records
@@ -174,8 +175,11 @@ def _kept_and_done(figures: Mapping[str, float]) -> float:
     return 2.0 * figures["acc_joint"] * kept / max(figures["acc_joint"] + kept, 1e-9)
 
 
-def unknown(plan: dict[str, Any]) -> Iterator[str]:
-    """What a plan names and nobody has, or lacks, before anything runs."""
+def unknown(plan: Any) -> Iterator[str]:
+    """What a plan names and nobody has, lacks, or gives with another type, before anything runs."""
+    if faults := list(mistyped(plan)):
+        yield from faults
+        return
     if gap := {"worlds", "steps", "methods", "tasks", "search"} ^ plan.keys():
         yield f"missing or unknown: {', '.join(sorted(gap))}"
         return
@@ -195,7 +199,6 @@ def unknown(plan: dict[str, Any]) -> Iterator[str]:
             yield f"world {name}: missing or unknown: {', '.join(sorted(gap))}"
             continue
         for task, options in world["tasks"].items():
-            options = options or {}
             if "n" not in options:
                 yield f"world {name}: task {task} has no n"
             if odd := options.keys() - {"n", "seeds", "without"}:

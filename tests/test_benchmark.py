@@ -1,11 +1,13 @@
 """The benchmark's plan is checked before anything runs, and its results take the place of nothing else."""
 
+import functools
 import json
+import operator
 
 import pytest
 import yaml
 
-from benchmarks.benchmark import Part, publish, unknown
+from benchmarks.benchmark import Part, benchmark, publish, unknown
 from benchmarks.jobs import Job, mark
 from lcg_lightning.evaluation import records
 from tests.conftest import ROOT
@@ -37,7 +39,7 @@ def test_what_nobody_has_is_named(place, said):
         (lambda plan: plan.pop("steps"), "missing or unknown: steps"),
         (lambda plan: plan["worlds"]["exact"].update(curvatur=0.3), "world exact: missing or unknown: curvatur"),
         (lambda plan: plan["worlds"]["exact"].pop("rows"), "world exact: missing or unknown: rows"),
-        (lambda plan: plan["worlds"]["exact"]["tasks"].update(editing=None), "world exact: task editing has no n"),
+        (lambda plan: plan["worlds"]["exact"]["tasks"].update(editing={}), "world exact: task editing has no n"),
         (
             lambda plan: plan["worlds"]["exact"]["tasks"]["editing"].update(withot=["lace"]),
             "world exact: task editing: unknown: withot",
@@ -58,6 +60,31 @@ def test_what_is_missing_or_misspelled_is_named(change, said):
     plan = yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())
     change(plan)
     assert any(fault.startswith(said) for fault in unknown(plan))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ([], None, "the plan is None; give keys and values"),
+        (["worlds"], [1], "worlds is [1]; give keys and values"),
+        (["worlds", "exact", "tasks", "editing"], None, "worlds.exact.tasks.editing is None; give keys and values"),
+        (["worlds", "exact", "networks"], {"prior": 1}, "worlds.exact.networks is {'prior': 1}; give a list"),
+        (["worlds", "exact", "methods", 0], 5, "worlds.exact.methods[0] is 5; give text"),
+        (["worlds", "exact", "curvature"], True, "worlds.exact.curvature is True; give a number"),
+        (["steps", "prior"], "many", "steps.prior is 'many'; give a whole number"),
+        (["methods", "lcg", "seeds"], 1, "methods.lcg.seeds is 1; give true or false"),
+        (["search", "editing", "cfg", 1], 2, "search.editing.cfg[1] is 2; give keys and values"),
+        (["methods", 7], {"answers": ["editing"]}, "methods has the key 7; give text"),
+    ],
+)
+def test_a_value_of_another_type_is_one_line_with_its_key(place, value, said, tmp_path):
+    plan = {"": json.loads(json.dumps(yaml.safe_load((ROOT / "benchmarks/plan.yaml").read_text())))}
+    *path, last = ["", *place]
+    functools.reduce(operator.getitem, path, plan)[last] = value
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan[""]))
+    with pytest.raises(SystemExit) as stop:
+        benchmark(plan=tmp_path / "plan.yaml")
+    assert stop.value.code == f"{tmp_path / 'plan.yaml'}: {said}"
 
 
 def test_a_network_that_a_method_needs_and_no_world_trains_is_named():

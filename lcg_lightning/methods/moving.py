@@ -43,7 +43,9 @@ class MovingMethod(Method):
             UserError: the method has no prior.
         """
         if self.start is None:
-            raise UserError(f"method {self.name}: generation starts from samples of a prior; set prior to its checkpoint")
+            raise UserError(
+                f"method {self.name}: generation starts from samples of a prior; set prior to its checkpoint"
+            )
         z = self.start.generate(condition, noise)
         self.nfe = self.start.nfe
         return self.edit(z, [Edit(condition, condition)])[0]
