@@ -7,7 +7,6 @@ files takes time from it; the note says what is then left to reach.
 
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -22,8 +21,10 @@ from lcg_lightning.data.encode import encode
 from lcg_lightning.data.images import ImageFiles
 from lcg_lightning.data.sources.celebahq import CelebAHQ
 from lcg_lightning.generators.base import Generator
+from lcg_lightning.generators.diffae import DiffAEGenerator
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.generators.stylegan2 import StyleGAN2Generator
+from lcg_lightning.networks.diffae import DiffAE
 from lcg_lightning.networks.stylegan2 import StyleGAN2
 
 AT_MOST, AT_LEAST, ROUNDS, BATCH = 2.0, 0.9, 5, 64
@@ -37,7 +38,10 @@ def rows(tiny: bool) -> list[Row]:
     found = [decoding("StyleGAN2, the zoo's: 64 pixels, batch 32", zoo, 4 if tiny else 32)]
     if not tiny:
         found.insert(0, decoding("StyleGAN2, config F: 1024 pixels, batch 1", StyleGAN2Generator(StyleGAN2()), 1))
-    return [*found, encoding(zoo, 64 if tiny else 8192)]
+    found.append(encoding("encoding, the zoo's network: 64 pixels", zoo, 64 if tiny else 8192))
+    if not tiny:
+        found.append(encoding("encoding, DiffAE's network: 256 pixels", DiffAEGenerator(DiffAE()), 24))
+    return found
 
 
 def decoding(where: str, generator: StyleGAN2Generator, batch: int) -> Row:
@@ -64,11 +68,11 @@ def products(operations: int) -> float:
     return (time.perf_counter() - begin) * count / max(1, round(count))
 
 
-def encoding(generator: Generator, n: int) -> Row:
+def encoding(where: str, generator: Generator, n: int) -> Row:
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         faces = render(Path(folder, "faces"), train=n, val=0, test=0)
         table = CelebAHQ(faces / "images", faces / "attributes.txt", partition=faces / "splits.txt").read()
-        files = ImageFiles(table.paths, generator.image_size, resize=False)
+        files = ImageFiles(table.paths, generator.image_size, resize=True)
         images = torch.stack([files[i] for i in range(n)]).split(BATCH)
 
         def forward() -> None:
@@ -76,21 +80,19 @@ def encoding(generator: Generator, n: int) -> Row:
                 for part in images:
                     generator.encode(part)
 
-        def whole(workers: int) -> Callable[[], None]:
-            def run() -> None:
-                with tempfile.TemporaryDirectory() as out:
-                    encode(table, generator, Path(out, "store"), batch_size=BATCH, num_workers=workers)
-
-            return run
+        def whole() -> None:
+            with tempfile.TemporaryDirectory() as out:
+                encode(table, generator, Path(out, "store"), resize=True, batch_size=BATCH, num_workers=1)
 
         def read() -> None:
             for rows in torch.arange(n).split(BATCH):
                 files.pixels(rows.tolist())
 
-        costs = take_turns({"lcg encode": whole(1), "bare forward": forward, "reading": read}, ROUNDS)
+        costs = take_turns({"lcg encode": whole, "bare forward": forward, "reading": read}, ROUNDS)
     reading, bare, cores = median(costs["reading"]), median(costs["bare forward"]), torch.get_num_threads()
     note = (
-        f"{n:,} PNG files of 64 pixels, one worker; set-up and writing the store included; reading alone takes a core "
-        f"{reading:.3g} s, so {bare / (bare + reading / cores):.2f} is the most that {cores} threads can reach"
+        f"{n:,} PNG files of 64 pixels, read as {generator.image_size}, one worker; set-up and writing the store "
+        f"included; reading alone takes a core {reading:.3g} s, so {bare / (bare + reading / cores):.2f} is the most "
+        f"that {cores} threads can reach"
     )
-    return compare("encoding", costs, "lcg encode", "bare forward", at_least=AT_LEAST, note=note)
+    return compare(where, costs, "lcg encode", "bare forward", at_least=AT_LEAST, note=note)
