@@ -63,7 +63,8 @@ docs-serve: setup ## the site on 127.0.0.1:8000, with search; follows changes of
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve
 
 .PHONY: test
-test: lint browser ## ruff and mypy, then all tests, a process for each core
+test: setup ## ruff and mypy, then all tests, a process for each core
+	@$(MAKE) --jobs 2 --no-print-directory lint browser
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: lint
