@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lcg_lightning.data.datamodule import LatentBatch, LatentDataModule
 from lcg_lightning.data.rows import SPLITS
+from lcg_lightning.data.store import LatentStore
 from lcg_lightning.diffusion.noise import SampleNoise
 from lcg_lightning.errors import Diverged, UserError
 from lcg_lightning.evaluation.asking import Group, check_sources, groups, survey
@@ -141,16 +142,7 @@ class Evaluation(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Checks the pieces against each other, prepares the metrics, claims the folder, and prepares the method."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, LatentDataModule):
-            raise UserError("evaluation: data must be a LatentDataModule; set data.class_path")
-        limit = self.trainer.limit_test_batches
-        if isinstance(limit, int) or limit < 1:  # 1 is one batch, 1.0 all of them
-            raise UserError(f"evaluation: limit_test_batches is {limit}, which leaves samples out; set n instead")
-        if self.trainer.precision not in PRECISIONS:  # the others convert networks, but not latents
-            raise UserError(
-                f"evaluation: trainer.precision is {self.trainer.precision}; use one of {', '.join(PRECISIONS)}"
-            )
+        data = _data_of(self.trainer)
         self.batch_size, store = data.batch_size, data.store
         self.space, self.schema = store.space(self.generator), store.schema
         labels = store.split(self.split).labels
@@ -182,6 +174,17 @@ class Evaluation(LightningModule):
         )
         self.judged = "judge" in setting.networks
         check_sources(self.task, self.generator, self.judged)
+        setting = self._measure_by(setting, store)
+        self.claim.take_everywhere(self.trainer.strategy)
+        self.method.prepare(store, self.space)
+        self.method.to(self.device).eval().requires_grad_(False)
+        marks = {"asked": asked, "generator": self.generator.fingerprint, "store": store.content_hash}
+        self.record = self._empty_record(setting, marks)
+        self.costs = Costs(self.method, self.steps if self.task.edits else None, self.device)
+        self.gallery, self.summary = Gallery(), ""
+
+    def _measure_by(self, setting: Setting, store: LatentStore) -> Setting:
+        """Prepares the metrics that apply in a setting, and the reference if one needs it; returns it with this."""
         chosen = [metric for metric in self.candidates if metric.applies(setting)]
         if not chosen:
             raise UserError(f"evaluation: nothing can be measured on the task {self.task.name}; name a judge")
@@ -192,19 +195,18 @@ class Evaluation(LightningModule):
         for metric in chosen:
             metric.prepare(setting)
         self.metrics = nn.ModuleList(chosen)
-        self.claim.take_everywhere(self.trainer.strategy)
-        self.method.prepare(store, self.space)
-        self.method.to(self.device).eval().requires_grad_(False)
-        self.record = Record(
+        return setting
+
+    def _empty_record(self, setting: Setting, marks: dict[str, str]) -> Record:
+        """The record of a prepared method before anything is measured; ``marks`` are further fingerprints."""
+        return Record(
             task=self.task.name,
             method=self.label,
             config=self.arguments,
             fingerprints={
                 **self.method.fingerprints,
                 **{key: mark.rsplit(" @", 1)[1] for key, mark in setting.networks.items()},
-                "asked": asked,
-                "generator": self.generator.fingerprint,
-                "store": store.content_hash,
+                **marks,
             },
             reference=setting.reference or None,
             n=self.total,
@@ -218,11 +220,9 @@ class Evaluation(LightningModule):
             failure=None,
             versions=collect_versions(self.device, self.trainer.precision),
             commit=git_commit(),
-            columns=[column for metric in chosen for column in metric.columns],
+            columns=[column for metric in self._each() for column in metric.columns],
             metrics={},
         )
-        self.costs = Costs(self.method, self.steps if self.task.edits else None, self.device)
-        self.gallery, self.summary = Gallery(), ""
 
     def configure_callbacks(self) -> list[Callback]:
         """If the run fails, releases the folder; if the method diverged, a record there says so."""
@@ -311,3 +311,16 @@ class Evaluation(LightningModule):
         """Prints the figures and the record's path in one line."""
         if self.trainer.is_global_zero and self.summary:
             print(self.summary)
+
+
+def _data_of(trainer: Trainer) -> LatentDataModule:
+    """The data of a trainer that evaluates all of the samples, in a precision that evaluations work in."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, LatentDataModule):
+        raise UserError("evaluation: data must be a LatentDataModule; set data.class_path")
+    limit = trainer.limit_test_batches
+    if isinstance(limit, int) or limit < 1:  # 1 is one batch, 1.0 all of them
+        raise UserError(f"evaluation: limit_test_batches is {limit}, which leaves samples out; set n instead")
+    if trainer.precision not in PRECISIONS:  # the others convert networks, but not latents
+        raise UserError(f"evaluation: trainer.precision is {trainer.precision}; use one of {', '.join(PRECISIONS)}")
+    return data
