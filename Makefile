@@ -1,9 +1,7 @@
 VENV ?= .venv## the environment that all targets use; setup makes it
 PYTHON ?= python3
 RUN := $(VENV)/bin/python -m lcg_lightning
-# Most modules are never imported, so each is compiled when it first is, and kept, whatever the environment says:
-# a process that compiled all it imports anew would start 13 s later.
-unexport PYTHONDONTWRITEBYTECODE
+# pip compiles modules on one core, and setup then does it on all.
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable
 # Two threads that wait for work by sleeping share a busy machine better than two that spin.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -21,6 +19,7 @@ help: ## show this list
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) '.[dev]'
+	@$(VENV)/bin/python -m compileall -qq --workers 0 $(VENV)/lib || true # templates in packages need not be Python
 	@touch $@
 
 .PHONY: setup
