@@ -31,6 +31,10 @@ def test_a_users_error_is_its_sentence_and_any_other_one_goes_to_the_terminal(ca
     assert "RuntimeError: at /home/me/secret.py: x" in capsys.readouterr().err
 
 
+def test_a_handler_that_yields_nothing_clears_the_notice_alone():
+    assert list(reporting(lambda: (yield from ()), "notice")()) == [{"notice": ""}]
+
+
 @pytest.mark.parametrize(
     ("asked", "answer"), [(99999, "There is no face 99999"), (1.5, "There is no face 1.5"), (2, "")]
 )

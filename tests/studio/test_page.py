@@ -40,7 +40,8 @@ def test_moved_controls_are_edits_unless_they_are_those_of_an_earlier_face(resou
     assert visitor.texts == ()
 
 
-def test_a_comparison_ends_where_the_visitor_goes_on_meanwhile(resources, page, visitor):
+@pytest.mark.parametrize(("face", "age"), [(5, 44), (6, 33)])
+def test_a_comparison_ends_where_the_visitor_goes_on_meanwhile(face, age, resources, page, visitor):
     edit = next(fn for fn in page.fns.values() if fn.fn.__name__ == "edit")
     every = find(page, "edit-compare")._id
     given = [each._id == every or each.value for each in edit.inputs[2:7]]
@@ -49,7 +50,10 @@ def test_a_comparison_ends_where_the_visitor_goes_on_meanwhile(resources, page, 
     others = find(page, "edit-others")
     assert others not in next(answers)
     assert "LCG" in next(answers)[others]
-    visitor.start(resources.worker.do(sources.row, resources, 6))
+    if face == 6:
+        visitor.start(resources.worker.do(sources.row, resources, face))
+    visitor.set(list((dict(zip(moved, visitor.values(), strict=True)) | {"Age": age}).values()))
+    assert visitor.texts == (f"Age={age}",)
     assert list(answers) == []
 
 

@@ -65,6 +65,16 @@ def test_starting_over_can_be_undone_and_another_face_forgets(resources, visitor
     assert visitor.turn > turn
 
 
+def test_another_face_has_results_of_its_own(resources, visitor):
+    found = []
+    for number in (3, 4, 3):
+        visitor.start(resources.worker.do(sources.row, resources, number))
+        move(visitor, Age=70.0)
+        found.append(resources.worker.do(visitor.result, resources.main).last.picture)
+    assert (found[0] != found[1]).any()
+    assert (found[0] == found[2]).all()
+
+
 def test_next_and_previous_go_on_from_the_row_last_seen(resources, visitor):
     assert (visitor.previous_row(), visitor.next_row()) == (2, 4)
     visitor.start(resources.worker.do(sources.drawn, resources, 1))
