@@ -13,6 +13,7 @@ from lcg_lightning.evaluation.reading import find_reader
 from lcg_lightning.generators.exact import ExactWorld
 from lcg_lightning.generators.load import load_generator
 from lcg_lightning.models.classifier import LatentClassifier
+from lcg_lightning.models.clean import CleanClassifier
 from tests.evaluation import exact, small
 
 NO_NETWORK = SimpleNamespace(name="plain")
@@ -84,3 +85,8 @@ def test_other_attributes_are_left_to_the_methods_classifier(faces, tmp_path):
     torch.testing.assert_close(chance, expected)
     assert reader.name == "lcg's own classifier"
     assert reader.identity is not None
+    clean = CleanClassifier(space.dim, schema.to_json(), (8,)).eval()
+    reader = find_reader("synthfaces", store, space, SimpleNamespace(name="lace", classifier=clean))
+    with torch.no_grad():
+        chance, _ = reader.read(parse("Freckles", schema), z, images)
+        torch.testing.assert_close(chance, clean(z).sigmoid()[:, 0])
