@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.attributes import AttributeSchema, quoted
 from lcg_lightning.conditions import Condition, names, parse, to_text
 from lcg_lightning.conditions.language import ConditionError
 from lcg_lightning.diffusion.noise import SampleNoise
@@ -47,9 +47,9 @@ def check(text: str, schema: AttributeSchema) -> Condition:
 
 def examples(schema: AttributeSchema) -> list[str]:
     """Conditions on a schema's attributes that show the language, at least one."""
-    switches = [attribute.name for attribute in schema if attribute.kind == "binary"]
-    values = [f"{a.name}={a.low + 0.75 * (a.high - a.low):.2g}" for a in schema if a.kind == "continuous"]
-    values += [f"{a.name}={a.classes[0]}" for a in schema if a.kind == "categorical"]
+    switches = [quoted(attribute.name) for attribute in schema if attribute.kind == "binary"]
+    values = [f"{quoted(a.name)}={a.low + 0.75 * (a.high - a.low):.2g}" for a in schema if a.kind == "continuous"]
+    values += [f"{quoted(a.name)}={quoted(a.classes[0])}" for a in schema if a.kind == "categorical"]
     first, second, third = (switches + values + ["", ""])[:3]
     tried = [
         f"{first} & ~{second} & {values[0] if values else third}",

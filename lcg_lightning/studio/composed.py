@@ -5,7 +5,7 @@ from html import escape
 
 import torch
 
-from lcg_lightning.attributes import AttributeSchema
+from lcg_lightning.attributes import AttributeSchema, quoted
 from lcg_lightning.conditions import to_text
 from lcg_lightning.conditions.language import ConditionError
 from lcg_lightning.errors import UserError
@@ -20,10 +20,11 @@ def names(schema: AttributeSchema) -> str:
     """The attributes that a condition may name, and how."""
     words = []
     for attribute in schema:
+        name, classes = quoted(attribute.name), "|".join(map(quoted, attribute.classes))
         if attribute.kind == "continuous":
-            words.append(f"{attribute.name}={attribute.low:g} to {attribute.high:g}")
+            words.append(f"{name}={attribute.low:g} to {attribute.high:g}")
         else:
-            words.append("=".join([attribute.name, *["|".join(attribute.classes)] * bool(attribute.classes)]))
+            words.append(f"{name}={classes}" if classes else name)
     return (
         '<p class="hint">Join attributes with <code>&amp;</code> (and), <code>|</code> (or), <code>~</code> (not) and '
         "parentheses; <code>2*</code> before a term weighs it twice. "

@@ -58,7 +58,8 @@ def test_a_condition_is_read_back():
 
 @pytest.mark.parametrize("size", range(1, 5))
 def test_examples_are_conditions_on_any_attributes(size):
-    for attributes in (SCHEMA.attributes[:size], SCHEMA.attributes[-size:]):
+    quoted = [Attribute("Wearing Hat"), Attribute("age (years)", "continuous", low=0, high=80)]
+    for attributes in (SCHEMA.attributes[:size], SCHEMA.attributes[-size:], quoted[: size % 2 + 1]):
         schema = AttributeSchema(attributes)
         assert examples(schema)
         for text in examples(schema):
