@@ -76,8 +76,7 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
                 idle.append(pool)
                 failed += [] if ok else [job.name]
                 ended = total - len(left) - len(running)
-                estimate = (time.perf_counter() - begin) / ended * (total - ended) / 60
-                state = f"[{ended}/{total}, {estimate:.0f} min left]"
+                state = f"[{ended}/{total}, {(time.perf_counter() - begin) / 60:.1f} min]"
                 console.print(
                     f"{state} {job.name}: {seconds:.0f} s. {words}", highlight=False, markup=False, soft_wrap=True
                 )
@@ -154,4 +153,4 @@ def work(job: Job) -> tuple[bool, float, str]:
     if ok:
         mark(job).write_text(f"{job.digest()} {seconds:.1f}")
     lines = [line for line in log.read_text().splitlines() if line.strip()] or [""]
-    return ok, seconds, lines[-1][:200]
+    return ok, seconds, "" if "━" in lines[-1] else lines[-1][:200]  # a progress bar that is over says nothing

@@ -15,6 +15,12 @@ from lcg_lightning.studio.messages import reporting
 from lcg_lightning.studio.resources import Resources
 from lcg_lightning.studio.words import Asked
 
+SHOW_SAMPLES = """() => {
+    const results = document.querySelector("#compose-results");
+    if (results.getBoundingClientRect().top > innerHeight) results.scrollIntoView({behavior: "smooth"});
+}"""
+"""Brings the samples into sight on a phone, where they stand below all settings."""
+
 
 def compose_page(resources: Resources) -> None:
     """Draws the page into the current Gradio block."""
@@ -24,7 +30,7 @@ def compose_page(resources: Resources) -> None:
     with gr.Row(elem_id="compose"):
         with gr.Column(elem_id="compose-asking"):
             text = gr.Textbox(
-                known[0], label="Condition (Shift and Enter sample)", lines=2, max_lines=6, elem_id="compose-text"
+                known[0], label="Condition (Shift+Enter samples)", lines=2, max_lines=6, elem_id="compose-text"
             )
             reading = gr.HTML(
                 verdict(known[0], resources.schema), html_template='<div role="status">${value}</div>',
@@ -70,6 +76,7 @@ def compose_page(resources: Resources) -> None:
     method.input(
         reporting(settings, notice), [method], [scale, notice], api_visibility="private", show_progress="hidden"
     )
+    gr.on([go.click, text.submit], js=SHOW_SAMPLES, api_visibility="private")
     gr.on(
         [go.click, text.submit], reporting(sample, notice), [text, method, scale, count, seed],
         [grid, copied, command, lines, notice], api_visibility="private", trigger_mode="once", show_progress="minimal",
