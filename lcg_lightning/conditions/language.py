@@ -26,6 +26,8 @@ from lcg_lightning.conditions.probability import NO_COMPLEMENT, SCALE_PLACE, ref
 from lcg_lightning.conditions.tree import And, Condition, Is, Not, Or, Scaled
 from lcg_lightning.errors import UserError
 
+TOKEN = rf'"[^"]*"?|[()&|~=*]|{WORD}'
+"""What a text is read in: names, in quotes or not, numbers and symbols, as a regular expression."""
 MAX_DEPTH = 50
 """Deepest nesting of parentheses and negations; deeper texts are refused."""
 
@@ -94,7 +96,7 @@ class _Parser:
     def __init__(self, text: str, schema: AttributeSchema) -> None:
         self.text = text
         self.schema = schema
-        found = re.finditer(rf'"[^"]*"?|[()&|~=*]|{WORD}', text)
+        found = re.finditer(TOKEN, text)
         self.tokens = [(m.start() + 1, m.group()) for m in found]
         self.position = 0
         self.depth = 0  # of parentheses

@@ -7,7 +7,7 @@ import torch
 
 from lcg_lightning.attributes import AttributeSchema, quoted
 from lcg_lightning.conditions import to_text
-from lcg_lightning.conditions.language import ConditionError
+from lcg_lightning.conditions.language import TOKEN, ConditionError
 from lcg_lightning.errors import UserError
 from lcg_lightning.studio.compose import Sample, Sampling, check
 from lcg_lightning.studio.pictures import download, download_latents, figure
@@ -48,8 +48,8 @@ def verdict(text: str, schema: AttributeSchema) -> str:
 def _pointed(text: str, column: int) -> str:
     """The text around a mistake, which is marked."""
     at = column - 1
-    word = re.match(r"[()&|~=*]|[^\s()&|~=*]+|", text[at:])
-    end = at + max(1, len(word[0]) if word else 1)
+    word = re.match(TOKEN, text[at:])
+    end = at + (len(word[0]) if word else 1)
     before, after = text[:at][-_AROUND:], text[end:][:_AROUND]
     parts = ["…" * (len(before) < at), before], text[at:end] or " ", [after, "…" * (end + len(after) < len(text))]
     left, marked, right = (re.sub(r"\s", " ", "".join(part)) for part in parts)

@@ -36,6 +36,7 @@ def text_of(page):
         ("Hat & (Smilng | Hair=gray)", "Column 8: unknown attribute 'Smilng'; did you mean Smiling?", "Smilng"),
         ("Hat &", "Column 6: expected an attribute", " "),
         ("Hat <b>", "Column 5: expected '&' or '|', found '<b>'", "<b>"),
+        ('"Waring Hat" & Hat', "Column 1: unknown attribute 'Waring Hat'", '"Waring Hat"'),
         ("Hat & ~Hat", "It asks for something impossible; no value of Hat satisfies it.", None),
         ("", "Type a condition, such as Hat & ~Smiling & Age=64.", None),
         (" \n ", "Type a condition", None),
