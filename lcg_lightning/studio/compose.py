@@ -18,7 +18,6 @@ from lcg_lightning.evaluation import figures
 from lcg_lightning.evaluation.reading import find_reader
 from lcg_lightning.evaluation.run_report import SAMPLES_SHOWN, Readings, draw_samples
 from lcg_lightning.methods.base import Method, refuse_broken, strength
-from lcg_lightning.methods.moving import MovingMethod
 from lcg_lightning.studio.methods import PLAIN, remade, takes
 from lcg_lightning.studio.pictures import Pixels, pixels
 from lcg_lightning.studio.report import readings, said, shown
@@ -73,9 +72,8 @@ def titles(resources: Resources) -> list[str]:
 
 
 def _samples(method: Method, resources: Resources) -> bool:
-    if isinstance(method, MovingMethod) and method.start is None and not resources.main.config.get("prior"):
-        return False
-    return type(method).generate is not Method.generate
+    priors = method.config.get("prior"), resources.main.config.get("prior")
+    return type(method).generate is not Method.generate and (any(priors) or not takes(method, "prior"))
 
 
 def composer(resources: Resources, name: str, scale: float | None = None) -> Method:

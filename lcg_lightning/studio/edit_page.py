@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ GONE = "This page was left alone for too long; load it again."
 def edit_page(resources: Resources) -> None:
     """Draws the page into the current Gradio block."""
     do, count = resources.worker.do, len(resources.faces.latents)
+    row = partial(sources.row, resources)
     methods = {name: method for name, method in resources.methods.items() if can_edit(method)}
     first = knobs(next(iter(methods.values())))
     session = gr.State(None, time_to_live=HOUR)
@@ -118,11 +120,11 @@ def edit_page(resources: Resources) -> None:
         yield {session: visitor, turn: visitor.turn, number: at, **dict(zip(moving, visitor.values(), strict=True))}
         yield from answer(visitor, *given)
 
-    def begin(find: Callable[..., sources.Source]) -> Callable[..., Iterator[Any]]:
-        """A handler that starts with the face that ``find`` gives for the resources and the event's second input."""
+    def begin(find: Callable[[Any], sources.Source]) -> Callable[..., Iterator[Any]]:
+        """A handler that starts with the face that ``find`` gives for the event's second input."""
 
         def show(visitor: Session | None, where: Any, *given: Any) -> Iterator[Any]:
-            source = do(find, resources, where)
+            source = do(find, where)
             if visitor is None:
                 visitor = Session(resources, source)
             else:
@@ -135,7 +137,7 @@ def edit_page(resources: Resources) -> None:
         """Goes to the number that was typed, unless it is there already."""
         here = None if visitor is None else visitor.source.origin
         if where is not None and (not isinstance(here, sources.Row) or here.number != where):
-            yield from begin(sources.row)(visitor, where, *given)
+            yield from begin(row)(visitor, where, *given)
 
     def edit(visitor: Session | None, now: float, *given: Any) -> Iterator[Any]:
         """Takes over the controls, unless they are those of an earlier face."""
@@ -177,14 +179,14 @@ def edit_page(resources: Resources) -> None:
         return gr.on(triggers, reporting(handler, notice), inputs, outputs, trigger_mode="always_last", **looks | more)
 
     at = [session, number, *setting]
-    on(gr.context.Context.root_block.load, begin(sources.row), at)
+    on(gr.context.Context.root_block.load, begin(row), at)
     on(number.submit, go, at)
     for button, beside in ((previous, Session.previous_row), (following, Session.next_row)):
-        move = begin(lambda shop, visitor, to=beside: sources.row(shop, to(visitor) if visitor else 0))
+        move = begin(lambda visitor, to=beside: row(to(visitor) if visitor else 0))
         on(button.click, move, [session, session, *setting])
-    on(chance.click, begin(lambda shop, _: sources.row(shop, random.randrange(count))), at)
-    on(draw.click, begin(lambda shop, _: sources.drawn(shop, random.randrange(10**6))), at)
-    uploaded = begin(lambda shop, file: sources.uploaded(shop, Path(file)))
+    on(chance.click, begin(lambda _: row(random.randrange(count))), at)
+    on(draw.click, begin(lambda _: sources.drawn(resources, random.randrange(10**6))), at)
+    uploaded = begin(lambda file: sources.uploaded(resources, Path(file)))
     on(upload.upload, uploaded, [session, upload, *setting], preprocess=True)  # a file's path is checked
     on(undo.click, back(Session.undo), [session, *setting])
     on(reset.click, back(Session.reset), [session, *setting])

@@ -163,7 +163,7 @@ class Session:
         """The source after the edits so far; None if there are none.
 
         Args:
-            method: one of the resources's.
+            method: one of the resources' methods.
             options: arguments that the visitor has given other values.
 
         Raises:

@@ -166,7 +166,7 @@ def _lines(*lines: str) -> str:
 
 
 def _moves(resources: Resources) -> tuple[str, str]:
-    """What moves a tensor or network to the resources's device, and a tensor back; nothing on a CPU."""
+    """What moves a tensor or network to the studio's device, and a tensor back; nothing on a CPU."""
     return ("", "") if resources.device == "cpu" else (f".to({_quoted(resources.device)})", ".cpu()")
 
 
