@@ -4,6 +4,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 2**20
+UPLOAD = "/gradio_api/upload"
+"""Where Gradio takes files. Others of its paths end alike, such as that of a call named upload."""
 
 
 class BoundedBodies:
@@ -24,5 +26,5 @@ class BoundedBodies:
                 raise HTTPException(413)
             return message
 
-        bounded = scope["type"] == "http" and not scope["path"].endswith("/upload")
+        bounded = scope["type"] == "http" and scope["path"] != UPLOAD
         await self.app(scope, counted if bounded else receive, send)

@@ -75,9 +75,10 @@ def test_a_request_that_carries_too_much_is_refused_unless_it_is_an_upload():
     async def count(request):
         return PlainTextResponse(str(len(await request.body())))
 
-    routes = [Route(path, count, methods=["POST"]) for path in ("/queue/join", "/upload")]
+    call, upload = "/gradio_api/run/upload", "/gradio_api/upload"
+    routes = [Route(path, count, methods=["POST"]) for path in (call, upload)]
     client = TestClient(Starlette(routes=routes, middleware=[Middleware(BoundedBodies)]))
-    assert client.post("/queue/join", content=b"x" * MOST_BYTES).text == str(MOST_BYTES)
-    assert client.post("/upload", content=b"x" * (MOST_BYTES + 1)).text == str(MOST_BYTES + 1)
+    assert client.post(call, content=b"x" * MOST_BYTES).text == str(MOST_BYTES)
+    assert client.post(upload, content=b"x" * (MOST_BYTES + 1)).text == str(MOST_BYTES + 1)
     for content in (b"x" * (MOST_BYTES + 1), (b"x" * MOST_BYTES for _ in range(2))):
-        assert client.post("/queue/join", content=content).status_code == 413
+        assert client.post(call, content=content).status_code == 413
