@@ -76,7 +76,7 @@ def compose_page(resources: Resources) -> None:
     method.input(
         reporting(settings, notice), [method], [scale, notice], api_visibility="private", show_progress="hidden"
     )
-    gr.on([go.click, text.submit], js=SHOW_SAMPLES, api_visibility="private")
+    gr.on([go.click, text.submit], None, js=SHOW_SAMPLES, api_visibility="private")
     gr.on(
         [go.click, text.submit], reporting(sample, notice), [text, method, scale, count, seed],
         [grid, copied, command, lines, notice], api_visibility="private", trigger_mode="once", show_progress="minimal",
