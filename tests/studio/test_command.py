@@ -15,6 +15,9 @@ from lcg_lightning.errors import UserError
 from lcg_lightning.studio.address import find_port
 from lcg_lightning.studio.bodies import MOST_BYTES, BoundedBodies
 
+_ADDRESSES = Path("/proc/net/if_inet6")
+IPV6 = pytest.mark.skipif(not (_ADDRESSES.exists() and _ADDRESSES.read_text()), reason="needs IPv6")
+
 
 def test_without_gradio_the_line_says_how_to_get_it(monkeypatch, capsys):
     monkeypatch.setattr("lcg_lightning.commands.studio.find_spec", lambda name: None)
@@ -40,7 +43,7 @@ def test_a_method_without_a_classifier_is_refused_before_anything_is_loaded(tmp_
     ("host", "place", "advice"),
     [
         ("127.0.0.1", "127.0.0.1", "another --port"),
-        ("::1", "127.0.0.1", "another --port"),  # Gradio refuses a port that is used there
+        pytest.param("::1", "127.0.0.1", "another --port", marks=IPV6),  # Gradio refuses a port that is used there
         ("no.such.host.invalid", "no.such.host.invalid", "a --host of this machine"),
         ("192.0.2.1", "192.0.2.1", "a --host of this machine"),
         ("2001:db8::1", "[2001:db8::1]", "a --host of this machine"),
@@ -66,7 +69,7 @@ def test_port_0_is_a_free_one_and_a_port_that_cannot_be_is_refused():
         find_port("127.0.0.1", 65536)
 
 
-@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="needs IPv6")
+@IPV6
 def test_an_ipv6_address_of_this_machine_will_do():
     assert find_port("::1", 0) > 0
 
