@@ -54,6 +54,8 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
     console.rule(f"{total} of {len(jobs)} to do", align="left")
     idle = [process() for _ in range(min(workers, total))]
     running: dict[Future[tuple[bool, float, str]], tuple[Job, ProcessPoolExecutor]] = {}
+    status = console.status("")
+    status.start()
     try:
         while left or running:
             while idle and (job := next((job for job in left if all(map(is_done, job.after))), None)):
@@ -61,6 +63,7 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
                 try:
                     running[pool.submit(work, job)] = job, pool
                     left.remove(job)
+                    status.update(f"running {', '.join(each.name for each, _ in running.values())}")
                 except BrokenProcessPool:  # it died while it waited
                     idle.append(process())
             if not running:
@@ -76,11 +79,12 @@ def run_all(jobs: Iterable[Job], workers: int) -> list[str]:
                 idle.append(pool)
                 failed += [] if ok else [job.name]
                 ended = total - len(left) - len(running)
-                state = f"[{ended}/{total}, {(time.perf_counter() - begin) / 60:.1f} min]"
+                state = f"[{ended}/{total} after {(time.perf_counter() - begin) / 60:.1f} min]"
                 console.print(
                     f"{state} {job.name}: {seconds:.0f} s. {words}", highlight=False, markup=False, soft_wrap=True
                 )
     finally:
+        status.stop()
         os.environ.pop("OMP_NUM_THREADS") if threads is None else os.environ.update(OMP_NUM_THREADS=threads)
         for pool in (*idle, *(pool for _, pool in running.values())):
             pool.shutdown(wait=False)

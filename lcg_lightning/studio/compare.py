@@ -53,7 +53,7 @@ def board(records: Path | None) -> str:
 
 
 def _guide(text: str, commands: list[str]) -> str:
-    return f"<p>{escape(text)}</p><pre>{escape(chr(10).join(commands))}</pre><p>Then click Look again.</p>"
+    return f"<p>{escape(text)}</p><pre>{escape(chr(10).join(commands))}</pre><p>Then click Reload.</p>"
 
 
 def _has_records(folder: Path) -> bool:

@@ -10,6 +10,8 @@ from lcg_lightning.studio.session import Result
 
 SHOWN = 8
 """Rows of a table."""
+LEAST = 0.005
+"""Smallest change, as a share of the range, that is shown."""
 
 
 def readings(outputs: Tensor, schema: AttributeSchema) -> Tensor:
@@ -45,18 +47,21 @@ def tables(result: Result, schema: AttributeSchema) -> str:
             value = targets[attribute.name]
             wanted = ("yes" if value else "no") if isinstance(value, bool) else f"{value}".removesuffix(".0")
             asked.append([*cells, wanted])
-        else:
-            change = moved(attribute, b, a)
+        elif (change := moved(attribute, b, a)) >= LEAST:
             other.append((change, [*cells, f"{100 * change:.0f}\u00a0%"]))
     other.sort(key=lambda row: -row[0])
     identity = "" if result.identity is None else f"Identity <b>{result.identity:.3f}</b>, cosine to the source. "
     return (
         f"<p>{identity}Made in {result.seconds:.2f} s.</p>"
         + _table("What was asked for", ["Attribute", "Source", "Now", "Asked"], asked)
-        + _table(
-            "What changed that nobody asked for",
-            ["Attribute", "Source", "Now", "Change of range"],
-            [cells for _, cells in other[:SHOWN]],
+        + (
+            _table(
+                "What changed that nobody asked for",
+                ["Attribute", "Source", "Now", "Change of range"],
+                [cells for _, cells in other[:SHOWN]],
+            )
+            if other
+            else "<p>Nothing else changed by half a percent of its range.</p>"
         )
     )
 
