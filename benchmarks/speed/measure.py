@@ -1,5 +1,6 @@
 """Measurements side by side: contestants take turns in one process, and a row compares two of them."""
 
+import gc
 import importlib
 import platform
 import statistics
@@ -70,6 +71,7 @@ def take_turns(contestants: Mapping[str, Callable[[], object]], rounds: int = RO
     costs: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(warm_up + rounds):
         for name, run in contestants.items():
+            gc.collect()  # trainers refer to themselves, and each would hold its networks for long
             begin = time.perf_counter()
             own = run()
             if torch.cuda.is_available():
