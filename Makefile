@@ -1,8 +1,7 @@
 VENV ?= .venv## the environment that all targets use; setup makes it
 PYTHON ?= python3
 RUN := $(VENV)/bin/python -m lcg_lightning
-# pip compiles modules on one core, and setup then does it on all.
-PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable
+INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Two threads that wait for work by sleeping share a busy machine better than two that spin.
 export OMP_WAIT_POLICY ?= PASSIVE
 # apt-get that gives up soon where there is no network.
@@ -18,8 +17,9 @@ help: ## show this list
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) '.[dev]'
-	@$(VENV)/bin/python -m compileall -qq --workers 0 $(VENV)/lib || true # templates in packages need not be Python
+	$(INSTALL) --no-compile --editable '.[dev]'
+	@# pip compiles on one core; templates in packages need not be Python
+	@$(VENV)/bin/python -m compileall -qq --workers 0 $(VENV)/lib || true
 	@touch $@
 
 .PHONY: setup
@@ -40,7 +40,7 @@ benchmark: setup ## all methods on all tasks, into benchmarks/results; 50 minute
 
 .PHONY: bench
 bench: setup ## speed beside the floor and the peers, into benchmarks/results/speed.*; needs an idle machine
-	$(PIP) '.[bench]'
+	$(INSTALL) --editable '.[bench]'
 	$(VENV)/bin/python -m benchmarks.speed
 
 .PHONY: leaderboard

@@ -10,10 +10,8 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import gradio as gr
-from starlette.middleware import Middleware
 
 from lcg_lightning.studio.address import find_port, in_url
-from lcg_lightning.studio.bodies import BoundedBodies
 from lcg_lightning.studio.compare import route
 from lcg_lightning.studio.compare_page import compare_page
 from lcg_lightning.studio.compose_page import compose_page
@@ -57,7 +55,7 @@ def serve(resources: Resources, host: str, port: int, open_browser: bool) -> Non
             theme=theme(),
             css_paths=Path(__file__).with_name("page.css"),
             app_kwargs={
-                "routes": [route(resources.records)], "middleware": [Middleware(BoundedBodies)],
+                "routes": [route(resources.records)], "max_body_size": MOST_BYTES + 2**20,
                 "docs_url": None, "redoc_url": None, "openapi_url": None,
             },
         )  # fmt: skip

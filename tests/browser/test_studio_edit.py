@@ -1,6 +1,7 @@
 """The studio's Edit page as visitors use it."""
 
 import base64
+import http.client
 import io
 import struct
 import zlib
@@ -142,3 +143,15 @@ def test_an_uploaded_picture_is_turned_upright_and_shown_beside_its_reconstructi
     assert len({uploaded, reconstruction, *pictures(page, "#edit-result")}) == 3
     page.one("#edit-previous").click()
     page.until(lambda: pictures(page, "#edit-result") == row, "the row last seen")
+
+
+def test_a_request_that_carries_too_much_is_refused(studio):
+    """Also where a call, whose body is read whole, is named as the path of uploads."""
+    for path in ("upload", "run/upload", "queue/join"):
+        line = http.client.HTTPConnection(studio.removeprefix("http://"), timeout=30)
+        line.putrequest("POST", f"/gradio_api/{path}")
+        line.putheader("Content-Type", "application/json")
+        line.putheader("Content-Length", str(22 * 2**20))
+        line.endheaders()
+        assert line.getresponse().status == 413
+        line.close()

@@ -1,19 +1,13 @@
-"""The command ``lcg studio``: what it refuses before it loads anything, and what its server refuses."""
+"""The command ``lcg studio``: what it refuses before it loads anything."""
 
 import socket
 from pathlib import Path
 
 import pytest
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
-from starlette.testclient import TestClient
 
 from lcg_lightning.cli import main
 from lcg_lightning.errors import UserError
 from lcg_lightning.studio.address import find_port
-from lcg_lightning.studio.bodies import MOST_BYTES, BoundedBodies
 
 _ADDRESSES = Path("/proc/net/if_inet6")
 IPV6 = pytest.mark.skipif(not (_ADDRESSES.exists() and _ADDRESSES.read_text()), reason="needs IPv6")
@@ -72,16 +66,3 @@ def test_port_0_is_a_free_one_and_a_port_that_cannot_be_is_refused():
 @IPV6
 def test_an_ipv6_address_of_this_machine_will_do():
     assert find_port("::1", 0) > 0
-
-
-def test_a_request_that_carries_too_much_is_refused_unless_it_is_an_upload():
-    async def count(request):
-        return PlainTextResponse(str(len(await request.body())))
-
-    call, upload = "/gradio_api/run/upload", "/gradio_api/upload"
-    routes = [Route(path, count, methods=["POST"]) for path in (call, upload)]
-    client = TestClient(Starlette(routes=routes, middleware=[Middleware(BoundedBodies)]))
-    assert client.post(call, content=b"x" * MOST_BYTES).text == str(MOST_BYTES)
-    assert client.post(upload, content=b"x" * (MOST_BYTES + 1)).text == str(MOST_BYTES + 1)
-    for content in (b"x" * (MOST_BYTES + 1), (b"x" * MOST_BYTES for _ in range(2))):
-        assert client.post(call, content=content).status_code == 413
