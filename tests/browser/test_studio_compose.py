@@ -4,6 +4,7 @@ import pytest
 
 from tests.browser.audit import audit
 from tests.browser.studio import choose, opened, pictures
+from tests.browser.tab import DESKTOP, PHONE
 
 
 @pytest.fixture
@@ -37,3 +38,13 @@ def test_samples_appear_and_every_visitor_can_see_and_use_the_page(page):
     found = pictures(page, "#compose-grid")
     assert len(set(found)) == len(found) == 16
     assert audit(page) == []
+
+
+def test_on_a_phone_samples_come_into_sight(page):
+    page.resize(*PHONE)
+    page.one("#compose-go").click()
+    page.until(
+        lambda: page.run("return document.querySelector('#compose-results').getBoundingClientRect().top < 100"),
+        "results at the top of the screen",
+    )
+    page.resize(*DESKTOP)
