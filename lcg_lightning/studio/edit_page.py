@@ -181,9 +181,12 @@ def edit_page(resources: Resources) -> None:
     at = [session, number, *setting]
     on(gr.context.Context.root_block.load, begin(row), at)
     on(number.submit, go, at)
-    for button, beside in ((previous, Session.previous_row), (following, Session.next_row)):
-        move = begin(lambda visitor, to=beside: row(to(visitor) if visitor else 0))
-        on(button.click, move, [session, session, *setting])
+    on(
+        previous.click,
+        begin(lambda visitor: row(visitor.previous_row() if visitor else 0)),
+        [session, session, *setting],
+    )
+    on(following.click, begin(lambda visitor: row(visitor.next_row() if visitor else 0)), [session, session, *setting])
     on(chance.click, begin(lambda _: row(random.randrange(count))), at)
     on(draw.click, begin(lambda _: sources.drawn(resources, random.randrange(10**6))), at)
     uploaded = begin(lambda file: sources.uploaded(resources, Path(file)))
