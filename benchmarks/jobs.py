@@ -106,6 +106,9 @@ def set_up(parent: int) -> None:
             time.sleep(1)
         os._exit(1)
 
+    multiprocessing.set_start_method(
+        None, force=True
+    )  # readers of images start as in a command: not by spawn, as this did
     load_once()
     threading.Thread(target=watch, daemon=True).start()
 

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import multiprocessing
 import platform
 import statistics
 import subprocess
@@ -129,6 +130,9 @@ def machine() -> dict[str, Any]:
 
 def measure(part: str, tiny: bool) -> dict[str, Any]:
     """The machine and the rows of a part, as plain JSON values."""
+    multiprocessing.set_start_method(
+        None, force=True
+    )  # readers of images start as in a command: not by spawn, as this did
     about = machine()
     module = importlib.import_module(f"benchmarks.speed.{part}")
     quiet()
