@@ -64,5 +64,4 @@ def _cost(cost: float, unit: str) -> str:
 def _machine(about: dict[str, Any]) -> str:
     gpu = f", {about['gpu']}" if about["gpu"] else ""
     what = f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads, {about['instructions']}{gpu}"
-    when = f"{about['measured']}, commit {about['commit']}; load before {about['load before']}"
-    return f"{what}; torch {about['libraries']['torch']}; {when}"
+    return f"{what}; torch {about['libraries']['torch']}; {about['measured']}; load before {about['load before']}"
