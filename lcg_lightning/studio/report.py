@@ -61,7 +61,7 @@ def tables(result: Result, schema: AttributeSchema) -> str:
                 [cells for _, cells in other[:SHOWN]],
             )
             if other
-            else "<p>Nothing else changed by half a percent of its range.</p>"
+            else "<p>Nothing else changed by as much as half a percent of its range.</p>"
         )
     )
 
