@@ -262,6 +262,7 @@ def test_networks_trained_on_other_statistics(world, sampling, tmp_path, capsys)
     for name, std in {"same": store.std, "other": 1.01 * store.std}.items():
         write_store(tmp_path / name, parts, store.schema, store.fingerprint, {}, (store.mean, std))
     assert main(["sample", "Hat", str(tmp_path / "same"), *map(str, sampling[1:]), "--n=1", "--method.steps=2"]) == 0
+    capsys.readouterr()
     message = fails(capsys, "sample", "Hat", tmp_path / "other", tmp_path / "again", *sampling[2:])
     assert "standardized by other statistics" in message
 
