@@ -106,9 +106,8 @@ def set_up(parent: int) -> None:
             time.sleep(1)
         os._exit(1)
 
-    multiprocessing.set_start_method(
-        None, force=True
-    )  # readers of images start as in a command: not by spawn, as this did
+    # image readers start as in a command, not by spawn as this process did
+    multiprocessing.set_start_method(None, force=True)
     load_once()
     threading.Thread(target=watch, daemon=True).start()
 

@@ -130,9 +130,8 @@ def machine() -> dict[str, Any]:
 
 def measure(part: str, tiny: bool) -> dict[str, Any]:
     """The machine and the rows of a part, as plain JSON values."""
-    multiprocessing.set_start_method(
-        None, force=True
-    )  # readers of images start as in a command: not by spawn, as this did
+    # image readers start as in a command, not by spawn as this process did
+    multiprocessing.set_start_method(None, force=True)
     about = machine()
     module = importlib.import_module(f"benchmarks.speed.{part}")
     quiet()
